@@ -1,0 +1,2 @@
+//! attest-proxy
+fn main() {}
