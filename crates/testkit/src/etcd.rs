@@ -1,0 +1,1 @@
+//! A real etcd on loopback, one per test.
