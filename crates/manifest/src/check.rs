@@ -1,0 +1,299 @@
+//! From raw sections to a valid fleet: what only shows when two places are compared.
+//!
+//! Owns: references between sections, bounds that depend on another key, and what is refused because it would be
+//! unsafe. Every section is looked at, also after a finding in another, so that one run tells all.
+
+use std::collections::BTreeMap;
+
+use domain::{HashAlg, PcrIndex, PcrSelection, PcrValue, PolicyName, ProfileName};
+
+use crate::{
+    fleet::{
+        DEVICE_PLACEHOLDER, Device, EkKind, EvidencePolicy, Fleet, KeyStore, Policy, Profile, TpmStore,
+        VolumeSpec,
+    },
+    hint::nearest_or_list,
+    leaf::{AkHandle, ByteSize, KeyStoreName, SessionTtl, TctiText},
+    raw,
+    walk::{Entries, Findings, Spot},
+};
+
+const MIB: u64 = 1024 * 1024;
+/// The smallest volume: the LUKS2 header takes 16 MiB.
+const MIN_VOLUME: u64 = 20 * MIB;
+/// The largest volume: it is made in memory.
+const MAX_VOLUME: u64 = 4 * 1024 * MIB;
+
+/// Makes the fleet; `None` when there is a finding.
+pub(crate) fn fleet(raw: &raw::Manifest, findings: &mut Findings) -> Option<Fleet> {
+    let none = Vec::new();
+    let raw_policies = raw.policies.as_ref().map_or(&none, |section| &section.value.0);
+    let policies: BTreeMap<_, _> = raw_policies
+        .iter()
+        .filter_map(|(name, section)| Some((name.value.clone(), policy(section, findings)?)))
+        .collect();
+
+    let none = Vec::new();
+    let raw_profiles = raw.profiles.as_ref().map_or(&none, |section| &section.value.0);
+    let profiles: BTreeMap<_, _> = raw_profiles
+        .iter()
+        .filter_map(|(name, section)| Some((name.value.clone(), profile(section, findings)?)))
+        .collect();
+
+    let devices = devices(raw, findings);
+    one_volume_each(raw, findings);
+
+    let head = &raw.fleet.as_ref()?.value;
+    raw.version.as_ref()?;
+    Some(Fleet {
+        name: head.name.as_ref()?.value.clone(),
+        audience: head.audience.as_ref()?.value.clone(),
+        registry: head.registry.as_ref()?.value.0.clone(),
+        proxy: head.proxy.as_ref()?.value.0.clone(),
+        policies,
+        profiles,
+        devices,
+    })
+}
+
+fn policy(raw: &Spot<raw::PolicySection>, findings: &mut Findings) -> Option<Policy> {
+    let section = &raw.value;
+    let models = section
+        .models
+        .as_ref()
+        .and_then(|models| model_names(models, findings));
+    let evidence = match &section.evidence {
+        None => Some(None),
+        Some(evidence) => evidence_policy(&evidence.value, findings).map(Some),
+    };
+    Some(Policy {
+        models: models?,
+        session_ttl: section
+            .session_ttl
+            .as_ref()
+            .map_or(SessionTtl::DEFAULT, |ttl| ttl.value)
+            .0,
+        evidence: evidence?,
+    })
+}
+
+fn model_names(models: &Spot<Vec<Spot<String>>>, findings: &mut Findings) -> Option<Vec<String>> {
+    if models.value.is_empty() {
+        let hint = Some("name the models, as in [\"smollm2:135m\"], or \"*\" for any".to_owned());
+        findings.push(models.span.clone(), "no model is allowed", hint);
+        return None;
+    }
+    let mut names: Vec<String> = Vec::with_capacity(models.value.len());
+    for model in &models.value {
+        let name = &model.value;
+        if name.is_empty() || name.len() > 255 || !name.bytes().all(|b| b.is_ascii_graphic()) {
+            let hint = Some("1 to 255 visible ASCII characters, as `ollama list` prints them".to_owned());
+            findings.push(
+                model.span.clone(),
+                format!("{name:?} is not the name of a model"),
+                hint,
+            );
+        } else if name != "*" && name.contains('*') {
+            let hint = Some("names are exact; only \"*\" alone stands for any".to_owned());
+            findings.push(model.span.clone(), format!("`{name}` is a pattern"), hint);
+        } else if names.contains(name) {
+            findings.push(model.span.clone(), format!("`{name}` is named twice"), None);
+        } else {
+            names.push(name.clone());
+        }
+    }
+    Some(names)
+}
+
+fn evidence_policy(raw: &raw::EvidenceSection, findings: &mut Findings) -> Option<EvidencePolicy> {
+    let bank = raw.bank.as_ref().map_or(HashAlg::Sha256, |bank| bank.value);
+    let uninitialised = raw.allow_uninitialised.as_ref().is_some_and(|allow| allow.value);
+    let table = raw.pcrs.as_ref()?;
+    let Entries(entries) = &table.value;
+    if entries.is_empty() {
+        let hint = Some(
+            "name at least one, or leave out `evidence`: then the pre-shared key alone is enough".to_owned(),
+        );
+        findings.push(table.span.clone(), "a quote over no PCR proves nothing", hint);
+    }
+    let mut pcrs = BTreeMap::new();
+    for (index, text) in entries {
+        refuse_resettable(index, findings);
+        match PcrValue::from_hex(bank, &text.value) {
+            Err(wrong) => findings.push(text.span.clone(), wrong.to_string(), None),
+            Ok(value) if value.is_uninitialised() && !uninitialised => {
+                let hint = Some(
+                    "every machine that was never measured shows this; `allow-uninitialised = true` takes it all the same"
+                        .to_owned(),
+                );
+                findings.push(text.span.clone(), "nothing was measured into this PCR", hint);
+            }
+            Ok(value) => {
+                pcrs.insert(index.value, value);
+            }
+        }
+    }
+    Some(EvidencePolicy { bank, pcrs })
+}
+
+fn refuse_resettable(index: &Spot<PcrIndex>, findings: &mut Findings) {
+    if index.value.is_resettable() {
+        let hint = Some("16 and 23 are for debugging and applications; choose others".to_owned());
+        let message = format!("PCR {} can be reset by any program", index.value);
+        findings.push(index.span.clone(), message, hint);
+    }
+}
+
+fn profile(raw: &Spot<raw::ProfileSection>, findings: &mut Findings) -> Option<Profile> {
+    let section = &raw.value;
+    let volume = section
+        .volume
+        .as_ref()
+        .and_then(|volume| volume_spec(&volume.value, findings));
+    let tcti = section
+        .tcti
+        .as_ref()
+        .map_or(TctiText::DEFAULT, |tcti| tcti.value.0.as_str());
+    let store = TpmStore {
+        tcti: tcti.to_owned(),
+        ak_handle: section
+            .ak_handle
+            .as_ref()
+            .map_or(AkHandle::DEFAULT, |handle| handle.value)
+            .0,
+        ek: section.ek.as_ref().map_or(EkKind::Rsa2048, |ek| ek.value),
+        ek_trust: section.ek_trust.as_ref()?.value.clone(),
+    };
+    let key_store = match section.key_store.as_ref()?.value {
+        KeyStoreName::Tpm => KeyStore::Tpm(store),
+    };
+    Some(Profile {
+        key_store,
+        measured_boot: section.measured_boot.as_ref()?.value,
+        volume: volume?,
+    })
+}
+
+fn volume_spec(raw: &raw::VolumeSection, findings: &mut Findings) -> Option<VolumeSpec> {
+    let size = raw.size.as_ref().and_then(|size| volume_size(size, findings));
+    let bank = raw.seal_bank.as_ref().map_or(HashAlg::Sha256, |bank| bank.value);
+    if let Some(spot) = raw.seal_bank.as_ref().filter(|bank| bank.value == HashAlg::Sha1) {
+        let hint = Some("use \"sha256\"".to_owned());
+        findings.push(spot.span.clone(), "nothing is sealed to SHA-1", hint);
+    }
+    let pcrs = raw.seal_pcrs.as_ref()?;
+    for index in &pcrs.value {
+        refuse_resettable(index, findings);
+    }
+    let seal = PcrSelection::new(bank, pcrs.value.iter().map(|index| index.value))
+        .map_err(|wrong| findings.push(pcrs.span.clone(), wrong.to_string(), None))
+        .ok();
+    Some(VolumeSpec {
+        path: raw.path.as_ref()?.value.0.clone(),
+        size: size?,
+        seal: seal?,
+    })
+}
+
+fn volume_size(size: &Spot<ByteSize>, findings: &mut Findings) -> Option<u64> {
+    let ByteSize(bytes) = size.value;
+    if (MIN_VOLUME..=MAX_VOLUME).contains(&bytes) && bytes.is_multiple_of(MIB) {
+        return Some(bytes);
+    }
+    let hint = Some("20MiB to 4GiB, in whole MiB; 32MiB is plenty for a key".to_owned());
+    findings.push(size.span.clone(), "a volume cannot have this size", hint);
+    None
+}
+
+fn devices(raw: &raw::Manifest, findings: &mut Findings) -> Vec<Device> {
+    let mut devices: Vec<Device> = Vec::new();
+    let mut seen = BTreeMap::new();
+    for section in raw.devices.iter().flat_map(|devices| &devices.value) {
+        let device = &section.value;
+        if let Some(id) = &device.id
+            && let Some(first) = seen.insert(id.value.clone(), id.span.start)
+        {
+            seen.insert(id.value.clone(), first);
+            let hint = Some("an id is one machine: give each its own".to_owned());
+            findings.push(
+                id.span.clone(),
+                format!("device `{}` is declared twice", id.value),
+                hint,
+            );
+        }
+        let policy = known(
+            device.policy.as_ref(),
+            raw.policies.as_ref(),
+            "policy",
+            PolicyName::as_str,
+            findings,
+        );
+        let profile = known(
+            device.profile.as_ref(),
+            raw.profiles.as_ref(),
+            "profile",
+            ProfileName::as_str,
+            findings,
+        );
+        if let (Some(id), Some(policy), Some(profile)) = (&device.id, policy, profile) {
+            devices.push(Device {
+                id: id.value.clone(),
+                profile,
+                policy,
+                tcti: device.tcti.as_ref().map(|tcti| tcti.value.0.clone()),
+            });
+        }
+    }
+    devices
+}
+
+/// The name, if its section has it. Sections with findings of their own count as there.
+fn known<N: Clone + PartialEq, V>(
+    name: Option<&Spot<N>>,
+    sections: Option<&Spot<Entries<N, V>>>,
+    what: &str,
+    text: impl Fn(&N) -> &str,
+    findings: &mut Findings,
+) -> Option<N> {
+    let name = name?;
+    // A section that is wholly missing was told already.
+    let Entries(entries) = &sections?.value;
+    if entries.iter().any(|(key, _)| key.value == name.value) {
+        return Some(name.value.clone());
+    }
+    let hint = nearest_or_list(text(&name.value), entries.iter().map(|(key, _)| text(&key.value)));
+    findings.push(
+        name.span.clone(),
+        format!("there is no {what} `{}`", text(&name.value)),
+        hint,
+    );
+    None
+}
+
+/// Two devices never write one file: a path without `{device}` serves one device, and no two profiles share a path.
+fn one_volume_each(raw: &raw::Manifest, findings: &mut Findings) {
+    let mut paths: BTreeMap<String, String> = BTreeMap::new();
+    for section in raw.devices.iter().flat_map(|devices| &devices.value) {
+        let (Some(id), Some(profile)) = (&section.value.id, &section.value.profile) else {
+            continue;
+        };
+        let path = raw
+            .profiles
+            .iter()
+            .flat_map(|profiles| &profiles.value.0)
+            .find(|(name, _)| name.value == profile.value)
+            .and_then(|(_, profile)| profile.value.volume.as_ref()?.value.path.as_ref());
+        let Some(path) = path else { continue };
+        let target = path.value.0.replace(DEVICE_PLACEHOLDER, id.value.as_str());
+        if let Some(other) = paths.insert(target.clone(), id.value.to_string())
+            && other != id.value.as_str()
+        {
+            let hint = Some(format!("put `{DEVICE_PLACEHOLDER}` into the path"));
+            let message = format!(
+                "devices `{other}` and `{}` would write the same volume `{target}`",
+                id.value
+            );
+            findings.push(path.span.clone(), message, hint);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What a manifest means once it is valid.
+//!
+//! Owns: the types that the programs plan with. `non_exhaustive`: only [`crate::parse`] makes them, so whoever
+//! holds one holds something checked.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use domain::{
+    Audience, DeviceId, EkDigest, FleetName, HashAlg, PcrIndex, PcrSelection, PcrValue, PolicyName,
+    ProfileName,
+};
+
+/// A whole fleet: what its devices are, must prove and may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fleet {
+    /// The fleet's name: part of every key in the registry and of what every quote is bound to.
+    pub name: FleetName,
+    /// The service that its devices make quotes for.
+    pub audience: Audience,
+    /// `sqlite:PATH` (a relative path is from the manifest's folder) or `etcd://host:port[,..]`, as written.
+    pub registry: String,
+    /// Where devices find the proxy: an `http://` URL on loopback, or an `https://` URL.
+    pub proxy: String,
+    /// What a device must prove and may do, by name.
+    pub policies: BTreeMap<PolicyName, Policy>,
+    /// What kinds of device share, by name.
+    pub profiles: BTreeMap<ProfileName, Profile>,
+    /// The devices, in the manifest's order; their ids are unique, and their profile and policy exist.
+    pub devices: Vec<Device>,
+}
+
+/// What a device must prove and may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Policy {
+    /// Exact model names, at least one; `*` stands for any.
+    pub models: Vec<String>,
+    /// How long a session lasts: 1 minute to 1 hour, whole seconds.
+    pub session_ttl: Duration,
+    /// What a quote must show; `None`: the pre-shared key alone is enough.
+    pub evidence: Option<EvidencePolicy>,
+}
+
+/// The PCR values that a quote must show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EvidencePolicy {
+    /// The one bank that is quoted.
+    pub bank: HashAlg,
+    /// Exact values, at least one, all of `bank`, none of a PCR that software can reset.
+    pub pcrs: BTreeMap<PcrIndex, PcrValue>,
+}
+
+/// What the devices of one kind share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Profile {
+    /// What keeps the secret that opens the volume.
+    pub key_store: KeyStore,
+    /// Whether the firmware measures the boot into the TPM: decides what a quote proves.
+    pub measured_boot: bool,
+    /// The encrypted volume that carries the pre-shared key.
+    pub volume: VolumeSpec,
+}
+
+/// What keeps the secret that opens a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyStore {
+    /// A TPM 2.0.
+    Tpm(TpmStore),
+}
+
+/// A TPM and its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TpmStore {
+    /// How to reach the TPM, in tpm2-tss form (`device:/dev/tpmrm0`).
+    pub tcti: String,
+    /// The persistent handle of the attestation key, 0x81000000 to 0x81ffffff.
+    pub ak_handle: u32,
+    /// Which endorsement key identifies the TPM.
+    pub ek: EkKind,
+    /// Why an endorsement key is believed to be a TPM's.
+    pub ek_trust: EkTrust,
+}
+
+/// The kind of endorsement key (TCG EK Credential Profile, templates L-1 and L-2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EkKind {
+    /// RSA with 2048 bits, template L-1.
+    Rsa2048,
+    /// ECC on NIST P-256, template L-2.
+    EccP256,
+}
+
+/// Why an endorsement key is believed to be a TPM's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EkTrust {
+    /// Whatever answers at enrolment is taken: nothing proves that it is a real TPM.
+    FirstUse,
+    /// Only these, at least one.
+    Allow(Vec<EkDigest>),
+}
+
+/// The encrypted volume of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VolumeSpec {
+    /// Where it is written; `{device}` stands for the device id; a relative path is from the manifest's folder.
+    pub path: String,
+    /// Its size in bytes, a multiple of 1 MiB.
+    pub size: u64,
+    /// The PCRs that its key is sealed to.
+    pub seal: PcrSelection,
+}
+
+impl VolumeSpec {
+    /// The path for one device, `{device}` replaced.
+    #[must_use]
+    pub fn path_for(&self, device: &DeviceId) -> String {
+        self.path.replace(DEVICE_PLACEHOLDER, device.as_str())
+    }
+}
+
+/// What a volume's path says where the device id goes.
+pub(crate) const DEVICE_PLACEHOLDER: &str = "{device}";
+
+/// One machine with an identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Device {
+    /// Its identity.
+    pub id: DeviceId,
+    /// What kind it is.
+    pub profile: ProfileName,
+    /// What it must prove and may do.
+    pub policy: PolicyName,
+    /// Where its TPM is, when not where the profile says.
+    pub tcti: Option<String>,
+}
+
+impl Fleet {
+    /// The policy and the profile of a device of this fleet; `None` for another fleet's.
+    #[must_use]
+    pub fn of(&self, device: &Device) -> Option<(&Profile, &Policy)> {
+        Some((
+            self.profiles.get(&device.profile)?,
+            self.policies.get(&device.policy)?,
+        ))
+    }
+}

@@ -1,0 +1,148 @@
+//! What is accepted: the example manifests mean what their comments say, and the published schema is current.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "test code"
+)]
+
+use std::time::Duration;
+
+use domain::{HashAlg, PcrIndex, PcrValue};
+use manifest::{EkKind, EkTrust, Fleet, KeyStore, parse};
+use sha2::{Digest as _, Sha256};
+
+const DEMO: &str = include_str!("../../../manifests/examples/demo.toml");
+const KIOSKS: &str = include_str!("../../../manifests/examples/kiosk-fleet.toml");
+const SCHEMA: &str = include_str!("../../../manifests/schema/fleet.schema.json");
+
+fn fleet(text: &str) -> Fleet {
+    parse("example.toml", text).unwrap_or_else(|wrong| panic!("{}", wrong.render()))
+}
+
+fn pcr(index: u64) -> PcrIndex {
+    PcrIndex::try_from(index).unwrap()
+}
+
+#[test]
+fn the_demo_expects_what_the_demo_measures() {
+    let fleet = fleet(DEMO);
+    let extended_once = |text: &str| {
+        let mut input = vec![0; 32];
+        input.extend(Sha256::digest(text));
+        PcrValue::new(HashAlg::Sha256, &Sha256::digest(&input)).unwrap()
+    };
+    let policy = fleet.policies.values().next().unwrap();
+    let evidence = policy.evidence.as_ref().unwrap();
+    assert_eq!(evidence.bank, HashAlg::Sha256);
+    assert_eq!(evidence.pcrs.len(), 2);
+    assert_eq!(
+        evidence.pcrs[&pcr(7)],
+        extended_once("signalbox demo: secure boot state")
+    );
+    assert_eq!(
+        evidence.pcrs[&pcr(11)],
+        extended_once("signalbox demo: kernel image")
+    );
+    assert_eq!(policy.models, ["smollm2:135m"]);
+    assert_eq!(policy.session_ttl, Duration::from_secs(600));
+}
+
+#[test]
+fn the_demo_is_one_kiosk_in_a_software_tpm() {
+    let fleet = fleet(DEMO);
+    assert_eq!(fleet.name.as_str(), "demo");
+    assert_eq!(fleet.audience.as_str(), "https://llm.demo.example");
+    assert_eq!(fleet.registry, "sqlite:registry.db");
+    assert_eq!(fleet.devices.len(), 1);
+    let device = &fleet.devices[0];
+    let (profile, _) = fleet.of(device).unwrap();
+    let KeyStore::Tpm(store) = &profile.key_store else {
+        panic!("another key store")
+    };
+    assert_eq!(store.tcti, "swtpm:host=127.0.0.1,port=2321");
+    assert_eq!(store.ak_handle, 0x8101_0020);
+    assert_eq!(store.ek, EkKind::Rsa2048);
+    assert_eq!(store.ek_trust, EkTrust::FirstUse);
+    assert!(!profile.measured_boot);
+    assert_eq!(profile.volume.path_for(&device.id), "out/kiosk-bern-01.luks");
+    assert_eq!(profile.volume.size, 32 * 1024 * 1024);
+    assert_eq!(profile.volume.seal.to_string(), "sha256:7,11");
+}
+
+#[test]
+fn the_kiosk_fleet_uses_every_key() {
+    let fleet = fleet(KIOSKS);
+    assert_eq!(fleet.devices.len(), 3);
+    let (bench, workshop) = fleet.of(&fleet.devices[2]).unwrap();
+    assert!(workshop.evidence.is_none());
+    assert_eq!(workshop.session_ttl, Duration::from_secs(3600));
+    assert_eq!(fleet.devices[2].tcti.as_deref(), Some("device:/dev/tpmrm1"));
+    let KeyStore::Tpm(store) = &bench.key_store else {
+        panic!("another key store")
+    };
+    assert_eq!(store.tcti, "device:/dev/tpmrm0", "the default");
+    let (kiosk, _) = fleet.of(&fleet.devices[0]).unwrap();
+    let KeyStore::Tpm(store) = &kiosk.key_store else {
+        panic!("another key store")
+    };
+    let EkTrust::Allow(allowed) = &store.ek_trust else {
+        panic!("no list")
+    };
+    assert_eq!(allowed.len(), 2);
+    assert!(kiosk.measured_boot);
+}
+
+#[test]
+fn the_published_schema_is_current() {
+    assert!(
+        manifest::json_schema() == SCHEMA,
+        "manifests/schema/fleet.schema.json is old: `provisioner schema > manifests/schema/fleet.schema.json`"
+    );
+}
+
+/// The schema lists the keys that the reader takes: an unknown key's hint names every known one.
+#[test]
+fn schema_and_reader_know_the_same_keys() {
+    let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
+    let keys = |object: &serde_json::Value| -> Vec<String> {
+        let mut keys: Vec<String> = object["properties"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect();
+        keys.sort();
+        keys
+    };
+    let known = |text: &str| -> Vec<String> {
+        let wrong = parse("x.toml", text).unwrap_err();
+        let finding = wrong
+            .findings()
+            .iter()
+            .find(|f| f.message == "unknown key `0`")
+            .unwrap();
+        let hint = finding
+            .hint
+            .as_deref()
+            .unwrap()
+            .strip_prefix("known here: ")
+            .unwrap();
+        let mut keys: Vec<String> = hint.split(", ").map(|k| k.trim_matches('`').to_owned()).collect();
+        keys.sort();
+        keys
+    };
+    assert_eq!(keys(&schema), known("0 = 1\n"));
+    for (definition, text) in [
+        ("fleet", "[fleet]\n0 = 1\n"),
+        ("policy", "[policies.a]\n0 = 1\n"),
+        ("evidence", "[policies.a.evidence]\n0 = 1\n"),
+        ("profile", "[profiles.a]\n0 = 1\n"),
+        ("volume", "[profiles.a.volume]\n0 = 1\n"),
+        ("device", "[[devices]]\n0 = 1\n"),
+    ] {
+        assert_eq!(keys(&schema["$defs"][definition]), known(text), "{definition}");
+    }
+}
