@@ -27,14 +27,14 @@ const MAX_VOLUME: u64 = 4 * 1024 * MIB;
 /// Makes the fleet; `None` when there is a finding.
 pub(crate) fn fleet(raw: &raw::Manifest, findings: &mut Findings) -> Option<Fleet> {
     let none = Vec::new();
-    let raw_policies = raw.policies.as_ref().map_or(&none, |section| &section.value.0);
+    let raw_policies = raw.policies.as_ref().map_or(&none, |section| &section.value.list);
     let policies: BTreeMap<_, _> = raw_policies
         .iter()
         .filter_map(|(name, section)| Some((name.value.clone(), policy(section, findings)?)))
         .collect();
 
     let none = Vec::new();
-    let raw_profiles = raw.profiles.as_ref().map_or(&none, |section| &section.value.0);
+    let raw_profiles = raw.profiles.as_ref().map_or(&none, |section| &section.value.list);
     let profiles: BTreeMap<_, _> = raw_profiles
         .iter()
         .filter_map(|(name, section)| Some((name.value.clone(), profile(section, findings)?)))
@@ -109,15 +109,15 @@ fn evidence_policy(raw: &raw::EvidenceSection, findings: &mut Findings) -> Optio
     let bank = raw.bank.as_ref().map_or(HashAlg::Sha256, |bank| bank.value);
     let uninitialised = raw.allow_uninitialised.as_ref().is_some_and(|allow| allow.value);
     let table = raw.pcrs.as_ref()?;
-    let Entries(entries) = &table.value;
-    if entries.is_empty() {
+    let Entries { list, is_empty } = &table.value;
+    if *is_empty {
         let hint = Some(
             "name at least one, or leave out `evidence`: then the pre-shared key alone is enough".to_owned(),
         );
         findings.push(table.span.clone(), "a quote over no PCR proves nothing", hint);
     }
     let mut pcrs = BTreeMap::new();
-    for (index, text) in entries {
+    for (index, text) in list {
         refuse_resettable(index, findings);
         match PcrValue::from_hex(bank, &text.value) {
             Err(wrong) => findings.push(text.span.clone(), wrong.to_string(), None),
@@ -257,7 +257,7 @@ fn known<N: Clone + PartialEq, V>(
 ) -> Option<N> {
     let name = name?;
     // A section that is wholly missing was told already.
-    let Entries(entries) = &sections?.value;
+    let entries = &sections?.value.list;
     if entries.iter().any(|(key, _)| key.value == name.value) {
         return Some(name.value.clone());
     }
@@ -280,7 +280,7 @@ fn one_volume_each(raw: &raw::Manifest, findings: &mut Findings) {
         let path = raw
             .profiles
             .iter()
-            .flat_map(|profiles| &profiles.value.0)
+            .flat_map(|profiles| &profiles.value.list)
             .find(|(name, _)| name.value == profile.value)
             .and_then(|(_, profile)| profile.value.volume.as_ref()?.value.path.as_ref());
         let Some(path) = path else { continue };

@@ -160,7 +160,7 @@ impl Read for PcrIndex {
     fn read(value: &Value<'_>, findings: &mut Findings) -> Option<Self> {
         let number = u64::read(value, findings)?;
         Self::try_from(number)
-            .map_err(|wrong| findings.push(value.span(), wrong.to_string(), None))
+            .map_err(|wrong| findings.push(value.span(), wrong.to_string(), pcr_hint()))
             .ok()
     }
 }
@@ -177,8 +177,12 @@ impl Key for PcrIndex {
             let hint = Some("a PCR is a number from 0 to 23, as in `7 = \"…\"`".to_owned());
             (format!("`{text}` is not a PCR"), hint)
         })?;
-        Self::try_from(number).map_err(|wrong| (wrong.to_string(), None))
+        Self::try_from(number).map_err(|wrong| (wrong.to_string(), pcr_hint()))
     }
+}
+
+fn pcr_hint() -> Option<String> {
+    Some("7 is Secure Boot, 4 the boot loader, 11 the unified kernel image".to_owned())
 }
 
 impl Read for EkDigest {
@@ -231,7 +235,11 @@ impl Read for EkTrust {
             None => {}
         }
         let section = Section::open(value, findings)?;
-        let allow = section.required::<Vec<Spot<EkDigest>>>("allow", findings);
+        let allow = section.required::<Vec<Spot<EkDigest>>>(
+            "allow",
+            "the SHA-256 digests of the endorsement keys to trust",
+            findings,
+        );
         section.close(&["allow"], findings);
         let allow = allow?;
         if value

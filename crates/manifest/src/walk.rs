@@ -149,7 +149,12 @@ impl<T: Read> Read for Vec<Spot<T>> {
 
 /// A table whose keys are names that the author chose, in the order of the text.
 #[derive(Debug)]
-pub(crate) struct Entries<K, V>(pub(crate) Vec<(Spot<K>, Spot<V>)>);
+pub(crate) struct Entries<K, V> {
+    /// Those that could be read.
+    pub(crate) list: Vec<(Spot<K>, Spot<V>)>,
+    /// Whether the author wrote none at all.
+    pub(crate) is_empty: bool,
+}
 
 /// A name or number that an author writes as a key.
 pub(crate) trait Key: Sized {
@@ -175,7 +180,7 @@ impl<K: Key, V: Read> Read for Entries<K, V> {
             wrong_type(value, "a table", findings);
             return None;
         };
-        let mut entries = Vec::with_capacity(table.len());
+        let mut list = Vec::with_capacity(table.len());
         for (key, value) in table {
             let name = K::parse(key.get_ref())
                 .map_err(|(message, hint)| findings.push(key.span(), message, hint))
@@ -183,11 +188,12 @@ impl<K: Key, V: Read> Read for Entries<K, V> {
             let value = spot(value, findings);
             if let (Some(name), Some(value)) = (name, value) {
                 let span = key.span();
-                entries.push((Spot { value: name, span }, value));
+                list.push((Spot { value: name, span }, value));
             }
         }
-        entries.sort_by_key(|(key, _)| key.span.start);
-        Some(Self(entries))
+        list.sort_by_key(|(key, _)| key.span.start);
+        let is_empty = table.is_empty();
+        Some(Self { list, is_empty })
     }
 }
 
@@ -213,16 +219,28 @@ impl<'a, 'i> Section<'a, 'i> {
         Some(Self { table, span })
     }
 
-    pub(crate) fn optional<T: Read>(&self, key: &str, findings: &mut Findings) -> Option<Spot<T>> {
+    /// Reads a key that may be absent. `_doc` is there so that both kinds are called alike.
+    pub(crate) fn optional<T: Read>(
+        &self,
+        key: &str,
+        _doc: &str,
+        findings: &mut Findings,
+    ) -> Option<Spot<T>> {
         let (_, value) = self.table.iter().find(|(name, _)| name.get_ref() == key)?;
         spot(value, findings)
     }
 
-    pub(crate) fn required<T: Read>(&self, key: &str, findings: &mut Findings) -> Option<Spot<T>> {
+    /// Reads a key that must be there; when it is not, `doc` becomes the hint.
+    pub(crate) fn required<T: Read>(&self, key: &str, doc: &str, findings: &mut Findings) -> Option<Spot<T>> {
         if !self.table.iter().any(|(name, _)| name.get_ref() == key) {
-            findings.push(self.head(), format!("`{key}` is missing here"), None);
+            let hint = doc.trim().trim_end_matches('.');
+            findings.push(
+                self.span.clone(),
+                format!("`{key}` is missing here"),
+                Some(hint.to_owned()),
+            );
         }
-        self.optional(key, findings)
+        self.optional(key, doc, findings)
     }
 
     /// Tells every key that is not one of `known`.
@@ -234,11 +252,6 @@ impl<'a, 'i> Section<'a, 'i> {
                 findings.push(key.span(), format!("unknown key `{name}`"), hint);
             }
         }
-    }
-
-    /// Where to point when something is absent: the section's header, not all of its lines.
-    fn head(&self) -> Range<usize> {
-        self.span.clone()
     }
 }
 
@@ -284,7 +297,7 @@ macro_rules! section {
                 findings: &mut $crate::walk::Findings,
             ) -> Option<Self> {
                 let section = $crate::walk::Section::open(value, findings)?;
-                let read = Self { $( $field: section.$need($key, findings), )* };
+                let read = Self { $( $field: section.$need($key, concat!($($field_doc),*), findings), )* };
                 section.close(&[$($key),*], findings);
                 Some(read)
             }

@@ -60,9 +60,8 @@ fn refusal(text: &str) -> String {
 fn one(line: &str, instead: &str) -> (String, Option<String>) {
     assert!(GOOD.contains(line), "{line}");
     let text = GOOD.replace(line, instead);
-    let wrong = match parse("fleet.toml", &text) {
-        Ok(_) => panic!("accepted: {instead}"),
-        Err(wrong) => wrong,
+    let Err(wrong) = parse("fleet.toml", &text) else {
+        panic!("accepted: {instead}");
     };
     assert_eq!(wrong.findings().len(), 1, "{}", wrong.render());
     let finding = wrong.findings()[0].clone();
@@ -148,7 +147,7 @@ fn columns_are_those_that_editors_show() {
     let wrong = parse("f.toml", &GOOD.replace("size = \"32MiB\"", "  size = \"32\"")).unwrap_err();
     assert_eq!(
         wrong.findings()[0].to_string(),
-        "f.toml:25:10: `32` is not a size"
+        "f.toml:26:10: `32` is not a size"
     );
 }
 
