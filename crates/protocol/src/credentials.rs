@@ -1,0 +1,254 @@
+//! Reading credentials off a request's headers.
+//!
+//! Owns: which sets of headers are a way to ask at all: the PSK alone, the PSK and all four quote headers, or the PSK
+//! and a session with its signature. Refuses: anything else. A field that came twice, two different keys, half a set,
+//! a session beside a quote, a header that is one of ours but for an underscore (which some servers behind a proxy
+//! fold into a dash): all malformed, because two readers could take them for two different requests.
+//! The text of the PSK is hashed at once and not kept. An attacker controls every header; nothing is trusted here, and
+//! nothing tells who the device is but the record that the digest finds.
+
+use domain::{PskDigest, secret::PSK_MAX_LEN};
+use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
+
+use crate::headers;
+
+/// Every header that is taken off a request before it goes upstream.
+pub static STRIPPED: [HeaderName; 12] = [
+    headers::PSK,
+    headers::API_KEY,
+    AUTHORIZATION,
+    headers::QUOTE,
+    headers::QUOTE_SIGNATURE,
+    headers::QUOTE_PCRS,
+    headers::QUOTE_NONCE,
+    headers::SESSION,
+    headers::CHALLENGE,
+    headers::CONTENT_DIGEST,
+    headers::SIGNATURE_INPUT,
+    headers::SIGNATURE,
+];
+
+/// The longest value of a header that carries bytes: an RSA-4096 signature and all 24 PCRs of a SHA-384 bank fit.
+pub const MAX_VALUE_LEN: usize = 2048;
+
+/// What a request presents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials<'a> {
+    /// SHA-256 over the text of the PSK that came.
+    pub psk: PskDigest,
+    /// What came with it.
+    pub presented: Presented<'a>,
+}
+
+/// The ways to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presented<'a> {
+    /// The PSK alone.
+    PskOnly,
+    /// Evidence in the request itself.
+    Quote(QuoteHeaders),
+    /// A session and the request's signature, each verbatim.
+    Session {
+        /// `Attestation-Session`.
+        token: &'a str,
+        /// `Content-Digest`.
+        content_digest: &'a str,
+        /// `Signature-Input`.
+        signature_input: &'a str,
+        /// `Signature`.
+        signature: &'a str,
+    },
+}
+
+/// The four quote headers, decoded and otherwise unverified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuoteHeaders {
+    /// TPMS_ATTEST.
+    pub quote: Vec<u8>,
+    /// TPMT_SIGNATURE.
+    pub signature: Vec<u8>,
+    /// PCR values, ascending.
+    pub pcrs: Vec<u8>,
+    /// The nonce that was answered.
+    pub nonce: Vec<u8>,
+}
+
+/// Why a request's headers are no credentials; for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialsError {
+    /// No PSK in any of its three places.
+    #[error("no pre-shared key")]
+    PskMissing,
+    /// A PSK that no device can have.
+    #[error("a pre-shared key that no device can have")]
+    PskImpossible,
+    /// A field came more than once.
+    #[error("{0} came more than once")]
+    Repeated(HeaderName),
+    /// Two places hold two keys.
+    #[error("two different pre-shared keys")]
+    TwoPsks,
+    /// `Authorization` is not `Bearer` and a key.
+    #[error("authorization is not a bearer key")]
+    NotBearer,
+    /// One of ours, spelled with an underscore.
+    #[error("{0} is one of our headers with an underscore")]
+    Twin(HeaderName),
+    /// Some of a set's headers, not all.
+    #[error("{missing} is missing beside the others of its set")]
+    Half {
+        /// The first one that is missing.
+        missing: HeaderName,
+    },
+    /// A session beside a quote.
+    #[error("a session beside a quote")]
+    Both,
+    /// The value is not what this header carries, or too long.
+    #[error("{0} does not hold what it should")]
+    Value(HeaderName),
+}
+
+/// Reads the credentials of a request.
+///
+/// # Errors
+/// The first reason for which the headers are none.
+pub fn read(map: &HeaderMap) -> Result<Credentials<'_>, CredentialsError> {
+    refuse_twins(map)?;
+    let psk = read_psk(map)?;
+    let [quote, signature, pcrs, nonce] = [
+        headers::QUOTE,
+        headers::QUOTE_SIGNATURE,
+        headers::QUOTE_PCRS,
+        headers::QUOTE_NONCE,
+    ];
+    let evidence = set(map, [quote, signature, pcrs, nonce])?;
+    let session = set(
+        map,
+        [
+            headers::SESSION,
+            headers::CONTENT_DIGEST,
+            headers::SIGNATURE_INPUT,
+            headers::SIGNATURE,
+        ],
+    )?;
+    let presented = match (evidence, session) {
+        (None, None) => Presented::PskOnly,
+        (Some(_), Some(_)) => return Err(CredentialsError::Both),
+        (Some([quote, signature, pcrs, nonce]), None) => Presented::Quote(QuoteHeaders {
+            quote: quote.bytes()?,
+            signature: signature.bytes()?,
+            pcrs: pcrs.bytes()?,
+            nonce: nonce.bytes()?,
+        }),
+        (None, Some([token, digest, input, signature])) => Presented::Session {
+            token: token.text()?,
+            content_digest: digest.text()?,
+            signature_input: input.text()?,
+            signature: signature.text()?,
+        },
+    };
+    Ok(Credentials { psk, presented })
+}
+
+struct Field<'a> {
+    name: HeaderName,
+    value: &'a [u8],
+}
+
+impl<'a> Field<'a> {
+    fn text(self) -> Result<&'a str, CredentialsError> {
+        match std::str::from_utf8(self.value) {
+            Ok(text) if text.bytes().all(|b| matches!(b, b' '..=b'~')) && text.len() <= MAX_VALUE_LEN => {
+                Ok(text)
+            }
+            _ => Err(CredentialsError::Value(self.name)),
+        }
+    }
+
+    fn bytes(self) -> Result<Vec<u8>, CredentialsError> {
+        if self.value.len() > MAX_VALUE_LEN {
+            return Err(CredentialsError::Value(self.name));
+        }
+        headers::parse_bytes(self.value).map_err(|_| CredentialsError::Value(self.name))
+    }
+}
+
+/// The one value of a field, if it came at all.
+fn one(map: &HeaderMap, name: HeaderName) -> Result<Option<Field<'_>>, CredentialsError> {
+    let mut values = map.get_all(&name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => Ok(Some(Field {
+            name,
+            value: value.as_bytes(),
+        })),
+        (Some(_), Some(_)) => Err(CredentialsError::Repeated(name)),
+    }
+}
+
+/// All fields of a set, or none.
+fn set<const N: usize>(
+    map: &HeaderMap,
+    names: [HeaderName; N],
+) -> Result<Option<[Field<'_>; N]>, CredentialsError> {
+    let mut found = Vec::with_capacity(N);
+    let mut missing = None;
+    for name in names {
+        match one(map, name.clone())? {
+            Some(field) => found.push(field),
+            None => missing = missing.or(Some(name)),
+        }
+    }
+    match (found.is_empty(), missing) {
+        (true, _) => Ok(None),
+        (false, Some(missing)) => Err(CredentialsError::Half { missing }),
+        (false, None) => Ok(found.try_into().ok()),
+    }
+}
+
+fn read_psk(map: &HeaderMap) -> Result<PskDigest, CredentialsError> {
+    let direct = one(map, headers::PSK)?.map(|field| field.value);
+    let api_key = one(map, headers::API_KEY)?.map(|field| field.value);
+    let bearer = match one(map, AUTHORIZATION)? {
+        Some(field) => Some(bearer(field.value).ok_or(CredentialsError::NotBearer)?),
+        None => None,
+    };
+    let mut digests = [direct, api_key, bearer].into_iter().flatten().map(digest);
+    let first = digests.next().ok_or(CredentialsError::PskMissing)??;
+    for other in digests {
+        if other? != first {
+            return Err(CredentialsError::TwoPsks);
+        }
+    }
+    Ok(first)
+}
+
+/// The credentials of `Bearer` (RFC 6750, section 2.1; the scheme's case does not matter, RFC 9110, section 11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = value.split_at_checked(7)?;
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !rest.starts_with(b" ")).then_some(rest)
+}
+
+fn digest(text: &[u8]) -> Result<PskDigest, CredentialsError> {
+    if text.is_empty() {
+        Err(CredentialsError::PskMissing)
+    } else if text.len() > PSK_MAX_LEN || !text.iter().all(u8::is_ascii_graphic) {
+        Err(CredentialsError::PskImpossible)
+    } else {
+        Ok(PskDigest::of(text))
+    }
+}
+
+fn refuse_twins(map: &HeaderMap) -> Result<(), CredentialsError> {
+    let twin = |name: &&HeaderName| {
+        let text = name.as_str();
+        text.contains('_') && {
+            let folded = text.replace('_', "-");
+            STRIPPED.iter().any(|ours| ours.as_str() == folded)
+        }
+    };
+    match map.keys().find(twin) {
+        Some(name) => Err(CredentialsError::Twin(name.clone())),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,131 @@
+//! What was accepted lately: a replica's own memory against replays.
+//!
+//! Owns: the nonces of accepted evidence and of accepted request signatures, each for [`KEPT_FOR`], in bounded memory.
+//! Refuses: what was accepted before, what was made before this replica started (it cannot know whether that was
+//! used), and anything at all while the memory is full: it never forgets early to make room.
+//! Called by the proxy, behind a lock, with values that are verified already, so a stranger cannot fill it.
+//! Limits: each replica has its own, so N of them allow one request N times within the window. Times are whole
+//! seconds: pass as `started_at` the first full second after the start, and serve from then on. A signature whose
+//! client is ahead of our clock can outlive a restart by as much (at most 30 s).
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use domain::UnixTime;
+
+use crate::{nonce::Nonce, signature::VerifiedSignature};
+
+/// How long a nonce is remembered: longer than anything is good.
+pub const KEPT_FOR: Duration = Duration::from_secs(61);
+
+/// Why a verified thing is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// This nonce of evidence was accepted before.
+    #[error("this nonce was answered before")]
+    NonceSeen,
+    /// This nonce of a request signature was accepted before.
+    #[error("this signed request was accepted before")]
+    RequestSeen,
+    /// Signed before this replica started.
+    #[error("signed at {created}, before this proxy started at {started}")]
+    BeforeStart {
+        /// When it was signed.
+        created: UnixTime,
+        /// When this replica started.
+        started: UnixTime,
+    },
+    /// The memory is full.
+    #[error("the memory of accepted requests is full")]
+    Full,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Entry {
+    Evidence([u8; 32]),
+    /// Under the key of its session, so that one device cannot use up another's nonces.
+    Request([u8; 32], [u8; 16]),
+}
+
+/// The memory of one replica.
+#[derive(Debug)]
+pub struct Seen {
+    started_at: UnixTime,
+    capacity: usize,
+    known: BTreeSet<Entry>,
+    by_age: VecDeque<(UnixTime, Entry)>,
+}
+
+impl Seen {
+    /// An empty memory for at most `capacity` entries (about 150 bytes each).
+    #[must_use]
+    pub const fn new(started_at: UnixTime, capacity: usize) -> Self {
+        Self {
+            started_at,
+            capacity,
+            known: BTreeSet::new(),
+            by_age: VecDeque::new(),
+        }
+    }
+
+    /// Accepts the nonce of evidence that was verified.
+    ///
+    /// # Errors
+    /// Accepted before, or no room.
+    pub fn accept_nonce(&mut self, nonce: &Nonce, now: UnixTime) -> Result<(), ReplayError> {
+        self.insert(Entry::Evidence(*nonce.as_bytes()), now, ReplayError::NonceSeen)
+    }
+
+    /// Accepts a request whose signature was verified.
+    ///
+    /// # Errors
+    /// Signed before the start, accepted before, or no room.
+    pub fn accept_signature(
+        &mut self,
+        signature: &VerifiedSignature,
+        now: UnixTime,
+    ) -> Result<(), ReplayError> {
+        let created = signature.created();
+        if created < self.started_at && now < self.started_at.plus(KEPT_FOR) {
+            return Err(ReplayError::BeforeStart {
+                created,
+                started: self.started_at,
+            });
+        }
+        let entry = Entry::Request(*signature.public_key(), *signature.nonce());
+        self.insert(entry, now, ReplayError::RequestSeen)
+    }
+
+    /// How many entries are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    fn insert(&mut self, entry: Entry, now: UnixTime, seen: ReplayError) -> Result<(), ReplayError> {
+        self.forget(now);
+        if self.known.contains(&entry) {
+            return Err(seen);
+        }
+        if self.known.len() >= self.capacity {
+            return Err(ReplayError::Full);
+        }
+        self.known.insert(entry);
+        self.by_age.push_back((now.plus(KEPT_FOR), entry));
+        Ok(())
+    }
+
+    fn forget(&mut self, now: UnixTime) {
+        while let Some((_, entry)) = self.by_age.pop_front_if(|(until, _)| *until <= now) {
+            self.known.remove(&entry);
+        }
+    }
+}
