@@ -1,1 +1,30 @@
-//! evidence
+//! Judges what a TPM says: evidence in, [`Attested`] or every reason against it out. Also what enrolment needs to bind
+//! an attestation key to an endorsement key: [`EndorsementKey`], [`ak_names`], [`make_credential`].
+//!
+//! Owns: the TPM's structures ([`wire`]), which keys may attest ([`AttestationKey`]), freshness ([`Continuity`]), PCR
+//! policy ([`PcrPolicy`]) and the order of the checks, which is in the types:
+//! [`Quote`] -> [`SignedBy`] -> [`Fresh`] -> [`PcrsMatch`] -> [`Attested`]. No step can be skipped or made up outside.
+//! Refuses: I/O, clocks, randomness (nonces, counters and entropy are arguments), and to name a device: the AK comes
+//! from the registry, never from a request.
+//! An attacker controls every byte of [`Evidence`], and the public areas shown at enrolment.
+//! Limits today: exact PCR values; no event logs, golden sets, image statements or EK certificates yet.
+
+pub mod ak;
+pub mod appraise;
+pub mod credential;
+pub mod ek;
+pub mod failure;
+pub mod freshness;
+mod hash;
+pub mod names;
+pub mod policy;
+pub mod wire;
+
+pub use ak::{AkError, AttestationKey};
+pub use appraise::{Attested, Evidence, Expected, Fresh, PcrsMatch, Quote, SignedBy, appraise};
+pub use credential::{Credential, CredentialError, make_credential};
+pub use ek::{EkAlg, EkError, EndorsementKey};
+pub use failure::{Failure, FailureClass, Rejected};
+pub use freshness::{Continuity, Counters, Stale};
+pub use names::ak_names;
+pub use policy::{PcrPolicy, PolicyError};

@@ -1,0 +1,151 @@
+//! TPM2_MakeCredential in software: a secret that only the TPM with this EK and an object of this Name can read.
+//!
+//! Owns: the construction of part 1, 24 "Credential Protection", with an RSA-2048 EK (annex B.10.4) or a P-256 EK (annex
+//! C.6.3), and the marshalling of both results. Released by TPM2_ActivateCredential it proves that AK and EK are in one
+//! TPM; so the EK's area is the one rebuilt from the template, never the one sent.
+//! Refuses randomness of its own: entropy is an argument and must be fresh for each credential. Seeds and keys are
+//! wiped.
+
+mod kdf;
+mod oaep;
+
+use aes::Aes128;
+use cfb_mode::{
+    Encryptor,
+    cipher::{AsyncStreamCipher as _, KeyIvInit as _},
+};
+use domain::{CredentialSecret, TpmName};
+use p256::{
+    NonZeroScalar, PublicKey, SecretKey, ecdh::diffie_hellman, elliptic_curve::sec1::ToEncodedPoint as _,
+};
+use ring::hmac;
+use zeroize::Zeroizing;
+
+use self::kdf::{kdfa, kdfe};
+use crate::{
+    ek::{EkKey, EndorsementKey},
+    wire::put_2b,
+};
+
+/// The label of the seed's protection, with its terminating zero (part 1, 24.4).
+const IDENTITY: &[u8] = b"IDENTITY\0";
+const STORAGE: &[u8] = b"STORAGE\0";
+const INTEGRITY: &[u8] = b"INTEGRITY\0";
+/// Bytes of a seed, an HMAC key and a P-256 coordinate: `nameAlg` of both EK templates is SHA-256.
+const SEED_LEN: usize = 32;
+
+/// What TPM2_ActivateCredential takes, marshalled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// `TPM2B_ID_OBJECT`: the integrity HMAC and the encrypted secret.
+    pub id_object: Vec<u8>,
+    /// `TPM2B_ENCRYPTED_SECRET`: the seed, for the EK alone.
+    pub encrypted_secret: Vec<u8>,
+}
+
+/// Why no credential could be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// Neither half of the entropy is a private key for the curve: random bytes fail so once in 2^64 times.
+    #[error("the entropy given is not usable as a private key, it cannot be random")]
+    Entropy,
+    /// The Name is no Name of an object: not a digest with its algorithm.
+    #[error("the object's name is not a digest with its algorithm")]
+    Name,
+}
+
+/// Protects `secret` for the object named `object`, inside the TPM of `ek`.
+///
+/// `entropy` is 64 random bytes, used for nothing else: for RSA the seed and the padding's seed, for P-256 two
+/// candidates for the ephemeral key.
+///
+/// # Errors
+/// Entropy that cannot be random, or a Name that is the handle of an object without one.
+pub fn make_credential(
+    ek: &EndorsementKey,
+    object: &TpmName,
+    secret: &CredentialSecret,
+    entropy: &[u8; 64],
+) -> Result<Credential, CredentialError> {
+    // A handle of 4 bytes is a Name too (part 1, 16), of things that cannot attest.
+    if !matches!(object.as_bytes().len(), 22 | 34 | 50 | 66) {
+        return Err(CredentialError::Name);
+    }
+    let (seed, encrypted_seed) = match ek.key() {
+        EkKey::Rsa(modulus) => rsa_seed(modulus, entropy),
+        EkKey::P256(key) => p256_seed(key, entropy)?,
+    };
+    let mut encrypted_secret = Vec::new();
+    put_2b(&mut encrypted_secret, &encrypted_seed);
+    Ok(Credential {
+        id_object: id_object(&seed, object, secret),
+        encrypted_secret,
+    })
+}
+
+/// Part 1, 24.4 and B.10.4: a random seed under OAEP.
+fn rsa_seed(
+    modulus: &[u8; crate::ek::MODULUS_LEN],
+    entropy: &[u8; 64],
+) -> (Zeroizing<[u8; SEED_LEN]>, Vec<u8>) {
+    let mut seed = Zeroizing::new([0; SEED_LEN]);
+    let mut padding = Zeroizing::new([0; SEED_LEN]);
+    let (first, second) = entropy.split_at(SEED_LEN);
+    seed.copy_from_slice(first);
+    padding.copy_from_slice(second);
+    let encrypted = oaep::encrypt(modulus, IDENTITY, &seed, &padding);
+    (seed, encrypted.to_vec())
+}
+
+/// Part 1, C.6.3 and C.6.4: one-pass Diffie-Hellman with an ephemeral key; the seed is derived, its cipher text is the
+/// ephemeral point.
+fn p256_seed(
+    ek: &PublicKey,
+    entropy: &[u8; 64],
+) -> Result<(Zeroizing<[u8; SEED_LEN]>, Vec<u8>), CredentialError> {
+    // FIPS 186-5, A.2.2: candidates out of range are thrown away, so that the key is not biased.
+    let ephemeral = entropy
+        .chunks_exact(SEED_LEN)
+        .find_map(|candidate| SecretKey::from_slice(candidate).ok())
+        .ok_or(CredentialError::Entropy)?;
+    let scalar: Zeroizing<NonZeroScalar> = Zeroizing::new(ephemeral.to_nonzero_scalar());
+    let shared = diffie_hellman(*scalar, ek.as_affine());
+    let ours = ephemeral.public_key().to_encoded_point(false);
+    let theirs = ek.to_encoded_point(false);
+    let coordinate = |c: Option<&p256::FieldBytes>| c.map(|c| <[u8; SEED_LEN]>::from(*c)).unwrap_or_default();
+    let (our_x, our_y) = (coordinate(ours.x()), coordinate(ours.y()));
+    let seed = kdfe(
+        shared.raw_secret_bytes(),
+        IDENTITY,
+        &our_x,
+        &coordinate(theirs.x()),
+    );
+    let mut point = Vec::new();
+    put_2b(&mut point, &our_x);
+    put_2b(&mut point, &our_y);
+    Ok((seed, point))
+}
+
+/// Part 1, 24.5 and 24.6: the secret encrypted to the Name, and the HMAC over both.
+fn id_object(seed: &[u8; SEED_LEN], object: &TpmName, secret: &CredentialSecret) -> Vec<u8> {
+    let mut storage = Zeroizing::new([0; 16]);
+    kdfa(seed, STORAGE, object.as_bytes(), storage.as_mut_slice());
+    let mut identity = Zeroizing::new([0; 2 + CredentialSecret::LEN]);
+    // A TPM2B: its size, 32, in two octets.
+    identity[1] = 32;
+    secret.expose(|bytes| identity[2..].copy_from_slice(bytes));
+    Encryptor::<Aes128>::new((&*storage).into(), &[0; 16].into()).encrypt(identity.as_mut_slice());
+
+    let mut integrity = Zeroizing::new([0; SEED_LEN]);
+    kdfa(seed, INTEGRITY, &[], integrity.as_mut_slice());
+    let mut outer = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, integrity.as_slice()));
+    outer.update(identity.as_slice());
+    outer.update(object.as_bytes());
+
+    let mut body = Vec::new();
+    put_2b(&mut body, outer.sign().as_ref());
+    body.extend_from_slice(identity.as_slice());
+    let mut sized = Vec::new();
+    put_2b(&mut sized, &body);
+    sized
+}
