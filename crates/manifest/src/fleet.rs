@@ -78,7 +78,7 @@ pub enum KeyStore {
 pub struct TpmStore {
     /// How to reach the TPM, in tpm2-tss form (`device:/dev/tpmrm0`).
     pub tcti: String,
-    /// The persistent handle of the attestation key, 0x81000000 to 0x81ffffff.
+    /// The persistent handle of the attestation key, 0x81000000 to 0x817fffff (what is above is the platform's).
     pub ak_handle: u32,
     /// Which endorsement key identifies the TPM.
     pub ek: EkKind,

@@ -325,7 +325,7 @@ impl AkHandle {
 
 impl Read for AkHandle {
     fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^0x81[0-9a-fA-F]{6}$" })
+        json_schema!({ "type": "string", "pattern": "^0x81[0-7][0-9a-fA-F]{5}$" })
     }
 
     fn read(value: &Value<'_>, findings: &mut Findings) -> Option<Self> {
@@ -333,10 +333,10 @@ impl Read for AkHandle {
             text.strip_prefix("0x")
                 .filter(|digits| digits.len() == 8)
                 .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-                .filter(|handle| (0x8100_0000..=0x81ff_ffff).contains(handle))
+                .filter(|handle| (0x8100_0000..=0x817f_ffff).contains(handle))
                 .map(Self)
                 .ok_or_else(|| {
-                    let hint = Some("\"0x81000000\" to \"0x81ffffff\", as in \"0x81010020\"".to_owned());
+                    let hint = Some("\"0x81000000\" to \"0x817fffff\", as in \"0x81010020\"".to_owned());
                     (format!("`{text}` is not a persistent handle"), hint)
                 })
         })
