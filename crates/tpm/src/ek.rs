@@ -1,0 +1,138 @@
+//! The endorsement key.
+//!
+//! Owns: making it from the TCG template (it is a primary, the same each time), authorizing its use by policy, and
+//! reading the manufacturer's certificate. Judging either is the business of `evidence`.
+
+use domain::TpmPublic;
+use tss_esapi::{
+    abstraction::nv,
+    constants::SessionType,
+    handles::{AuthHandle, KeyHandle, NvIndexTpmHandle, TpmHandle},
+    interface_types::{
+        resource_handles::{Hierarchy, NvAuth},
+        session_handles::{AuthSession, PolicySession},
+    },
+    structures::{Digest, Nonce, Public},
+    traits::Marshall as _,
+};
+
+use crate::{EkAlg, Tpm, TpmError, error::Doing as _, template};
+
+/// The endorsement key as the TPM shows it. Unverified: the TPM's word, or that of whoever answers in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EkInfo {
+    /// The marshalled `TPMT_PUBLIC`.
+    pub public: TpmPublic,
+    /// The manufacturer's certificate, X.509 in DER, where the TPM has one (TCG EK Credential Profile 2.2.1.4).
+    pub certificate: Option<Vec<u8>>,
+}
+
+impl Tpm {
+    /// Makes the EK from its template, reads its public area and its certificate.
+    ///
+    /// # Errors
+    /// [`TpmError::Refused`]: the endorsement hierarchy is disabled or has a password, or the TPM lacks the algorithm.
+    pub fn endorsement_key(&mut self, alg: EkAlg) -> Result<EkInfo, TpmError> {
+        let public = self.with_ek(alg, |_, _, public| marshalled(public))?;
+        Ok(EkInfo {
+            public,
+            certificate: self.ek_certificate(alg)?,
+        })
+    }
+
+    /// Loads the EK for `f` and flushes it.
+    pub(crate) fn with_ek<T>(
+        &mut self,
+        alg: EkAlg,
+        f: impl FnOnce(&mut Self, KeyHandle, &Public) -> Result<T, TpmError>,
+    ) -> Result<T, TpmError> {
+        let template = template::endorsement_key(alg)?;
+        let ek = self
+            .with_password(|c| c.create_primary(Hierarchy::Endorsement, template, None, None, None, None))
+            .doing("make the endorsement key")?;
+        self.flush_after(ek.key_handle.into(), |tpm| f(tpm, ek.key_handle, &ek.out_public))
+    }
+
+    /// Opens a policy session salted by the EK that fulfils the EK's policy for one use, and runs `f` with it. The TPM
+    /// resets the policy after each use, so every use has its own.
+    pub(crate) fn with_ek_policy<T>(
+        &mut self,
+        ek: KeyHandle,
+        f: impl FnOnce(&mut Self, AuthSession) -> Result<T, TpmError>,
+    ) -> Result<T, TpmError> {
+        self.with_salted_session(ek, SessionType::Policy, |tpm, session| {
+            let policy = PolicySession::try_from(session).doing("use a policy session")?;
+            tpm.with_password(|c| {
+                c.policy_secret(
+                    policy,
+                    AuthHandle::Endorsement,
+                    Nonce::default(),
+                    Digest::default(),
+                    Nonce::default(),
+                    None,
+                )
+            })
+            .doing("authorize the use of the endorsement key")?;
+            f(tpm, session)
+        })
+    }
+
+    fn ek_certificate(&mut self, alg: EkAlg) -> Result<Option<Vec<u8>>, TpmError> {
+        let number = match alg {
+            EkAlg::Rsa2048 => 0x01c0_0002,
+            EkAlg::EccP256 => 0x01c0_000a,
+        };
+        if !self.exists(number)? {
+            return Ok(None);
+        }
+        let doing = "read the endorsement key's certificate";
+        let index = NvIndexTpmHandle::new(number).doing(doing)?;
+        let mut object = self
+            .plain(|c| c.tr_from_tpm_public(TpmHandle::NvIndex(index)))
+            .doing(doing)?;
+        let auth = NvAuth::NvIndex(object.into());
+        let read = self.with_password(|c| nv::read_full(c, auth, index)).doing(doing);
+        let closed = self.context.tr_close(&mut object).doing(doing);
+        let padded = read?;
+        closed?;
+        Ok(Some(unpad(padded)))
+    }
+}
+
+pub(crate) fn marshalled(public: &Public) -> Result<TpmPublic, TpmError> {
+    let bytes = public.marshall().doing("read a public area")?;
+    TpmPublic::try_from(bytes).map_err(|_| TpmError::Nonsense("a public area of that size"))
+}
+
+/// NV indices are often larger than the certificate in them: cuts behind the DER SEQUENCE. Anything else stays as it is,
+/// for the parser of certificates to refuse.
+fn unpad(mut padded: Vec<u8>) -> Vec<u8> {
+    let length = match padded.as_slice() {
+        [0x30, 0x81, len, ..] => Some(usize::from(*len).saturating_add(3)),
+        [0x30, 0x82, high, low, ..] => Some(usize::from(u16::from_be_bytes([*high, *low])).saturating_add(4)),
+        [0x30, len @ 0..=0x7f, ..] => Some(usize::from(*len).saturating_add(2)),
+        _ => None,
+    };
+    if let Some(length) = length {
+        padded.truncate(length);
+    }
+    padded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_behind_a_certificate_is_cut_and_other_bytes_are_not() {
+        assert_eq!(unpad(vec![0x30, 2, 5, 0, 0xff, 0xff]), [0x30, 2, 5, 0]);
+        assert_eq!(unpad(vec![0x30, 0x81, 1, 9, 0]), [0x30, 0x81, 1, 9]);
+        assert_eq!(unpad(vec![0x30, 0x82, 0, 1, 9, 0]), [0x30, 0x82, 0, 1, 9]);
+        assert_eq!(
+            unpad(vec![0x30, 0x82, 0xff, 0xff, 9]),
+            [0x30, 0x82, 0xff, 0xff, 9]
+        );
+        assert_eq!(unpad(vec![1, 2, 3]), [1, 2, 3]);
+        assert_eq!(unpad(vec![]), []);
+    }
+}
