@@ -1,0 +1,173 @@
+//! The embedded backend: one SQLite file that mirrors etcd's keys, values and revisions.
+//!
+//! Owns: the file (mode 0600, write-ahead log, every commit synced) and one connection for calls; a watch has its own.
+//! Refuses: a file that others may write, a database that is not a registry, a newer schema.
+//! Calls block, so they run on tokio's blocking threads, one at a time. Several processes may share the file on one
+//! machine; never put it on a network file system.
+
+mod file;
+mod watch;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rusqlite::{
+    Connection, OptionalExtension as _, TransactionBehavior, params,
+    types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef},
+};
+
+use crate::{
+    OpenError, Options, ReadError, Revision, Unavailable,
+    store::{Changes, Commit, Guard, Put, Row, Store, Stored},
+};
+
+/// A registry in one file.
+#[derive(Debug)]
+pub(crate) struct SqliteStore {
+    connection: Arc<Mutex<Connection>>,
+    path: PathBuf,
+    call_timeout: Duration,
+    alive_every: Duration,
+}
+
+impl SqliteStore {
+    pub(crate) async fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
+        let (path, busy) = (path.to_owned(), options.call_timeout);
+        let opened = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || file::open(&path, busy)
+        });
+        let connection = opened.await.map_err(Unavailable::failed)??;
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            path,
+            call_timeout: options.call_timeout,
+            alive_every: options.alive_every,
+        })
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let connection = Arc::clone(&self.connection);
+        let done = tokio::task::spawn_blocking(move || {
+            // A panic elsewhere rolled its transaction back: the connection is sound.
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            run(&mut connection)
+        });
+        let result = done.await.map_err(Unavailable::failed)?;
+        result.map_err(|e| unavailable(e, self.call_timeout))
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn get(&self, key: &str) -> Result<Option<Stored>, Unavailable> {
+        let key = key.to_owned();
+        self.call(move |c| get(c, &key)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Row>, Unavailable> {
+        let prefix = prefix.to_owned();
+        self.call(move |c| list(c, &prefix)).await
+    }
+
+    async fn commit(&self, guards: Vec<Guard>, puts: Vec<Put>) -> Result<Commit, Unavailable> {
+        self.call(move |c| commit(c, &guards, &puts)).await
+    }
+
+    async fn watch(&self, prefix: &str) -> Result<Changes, ReadError> {
+        watch::start(
+            self.path.clone(),
+            prefix.to_owned(),
+            self.call_timeout,
+            self.alive_every,
+        )
+        .await
+    }
+}
+
+fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option<Stored>> {
+    let mut statement = connection.prepare_cached("SELECT value, revision FROM records WHERE key = ?1")?;
+    statement
+        .query_row([key], |row| {
+            Ok(Stored {
+                value: row.get(0)?,
+                revision: row.get(1)?,
+            })
+        })
+        .optional()
+}
+
+fn list(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<Row>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT key, value, revision FROM records WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key",
+    )?;
+    let rows = statement.query_map([prefix], |row| {
+        let stored = Stored {
+            value: row.get(1)?,
+            revision: row.get(2)?,
+        };
+        Ok((row.get(0)?, stored))
+    })?;
+    rows.collect()
+}
+
+fn commit(connection: &mut Connection, guards: &[Guard], puts: &[Put]) -> rusqlite::Result<Commit> {
+    // Immediate: a reader that turns into a writer would fail when another wrote in between.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = guards
+        .iter()
+        .map(|guard| get(&transaction, guard.key()))
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let hold = |(guard, stored): (&Guard, &Option<Stored>)| guard.holds(stored.as_ref().map(|s| s.revision));
+    if !guards.iter().zip(&found).all(hold) {
+        return Ok(Commit::Conflict(found));
+    }
+    let revision: Revision = transaction
+        .prepare_cached("UPDATE head SET revision = revision + 1 RETURNING revision")?
+        .query_row([], |row| row.get(0))?;
+    for Put { key, value } in puts {
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO records (key, value, revision) VALUES (?1, ?2, ?3)")?
+            .execute(params![key, value, revision])?;
+    }
+    transaction.commit()?;
+    Ok(Commit::Done(revision))
+}
+
+// SQLite's integers have a sign, ours have none.
+impl FromSql for Revision {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let number = i64::column_result(value)?;
+        u64::try_from(number)
+            .map(Self::new)
+            .map_err(|_| FromSqlError::OutOfRange(number))
+    }
+}
+
+impl ToSql for Revision {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        i64::try_from(self.get())
+            .map(Into::into)
+            .map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))
+    }
+}
+
+fn unavailable(error: rusqlite::Error, busy: Duration) -> Unavailable {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseBusy) => Unavailable::TimedOut(busy),
+        Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::PermissionDenied) => {
+            Unavailable::Denied(error.into())
+        }
+        _ => Unavailable::failed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;
