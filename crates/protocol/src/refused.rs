@@ -78,3 +78,41 @@ impl From<ReplayError> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::UnixTime;
+
+    use super::*;
+
+    #[test]
+    fn sessions_and_evidence_end_as_the_contract_says() {
+        let then = UnixTime::from_secs(1);
+        let cases: [(Refusal, Refusal); 12] = [
+            (nonce::Invalid::Forged.into(), Refusal::EvidenceStale),
+            (nonce::Invalid::Length.into(), Refusal::EvidenceStale),
+            (token::OpenError::Expired(then).into(), Refusal::SessionExpired),
+            (token::OpenError::Malformed.into(), Refusal::SessionInvalid),
+            (token::OpenError::UnknownKey.into(), Refusal::SessionInvalid),
+            (token::OpenError::Forged.into(), Refusal::SessionInvalid),
+            (
+                token::Mismatch { claim: "device" }.into(),
+                Refusal::SessionInvalid,
+            ),
+            (KeyError::SmallOrder.into(), Refusal::EvidenceInvalid),
+            (
+                SignatureError::Key(KeyError::SmallOrder).into(),
+                Refusal::SignatureInvalid,
+            ),
+            (SignatureError::Body.into(), Refusal::SignatureInvalid),
+            (SignatureError::Forged.into(), Refusal::SignatureInvalid),
+            (
+                SignatureError::Syntax("signature").into(),
+                Refusal::RequestMalformed,
+            ),
+        ];
+        for (refusal, expected) in cases {
+            assert_eq!(refusal, expected);
+        }
+    }
+}

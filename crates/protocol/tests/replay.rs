@@ -1,0 +1,137 @@
+//! The memory against replays: nothing twice, nothing from before the start, never more than its bound.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "test code"
+)]
+
+use domain::{FleetRoot, PskDigest, Sha256Digest, UnixTime};
+use proptest::prelude::*;
+use protocol::{
+    FleetKeys, KeyRing, Refusal, Subject, nonce,
+    nonce::Nonce,
+    replay::{ReplayError, Seen},
+    signature::{RequestParts, SessionKey, VerifiedSignature, sign, verify},
+};
+use zeroize::Zeroizing;
+
+fn at(seconds: u64) -> UnixTime {
+    UnixTime::from_secs(seconds)
+}
+
+fn a_nonce(number: u64, issued: u64) -> Nonce {
+    let root = FleetRoot::copy_from(&[1; 32]).unwrap();
+    let keys = KeyRing::new(FleetKeys::derive("k".parse().unwrap(), &root), None);
+    let subject = Subject {
+        fleet: &"demo".parse().unwrap(),
+        audience: &"a".parse().unwrap(),
+        device: &"d".parse().unwrap(),
+        psk: &PskDigest::of(b""),
+    };
+    nonce::issue(&keys, &subject, at(issued), number.to_be_bytes())
+}
+
+fn a_signature(key: u8, number: u8, created: u64) -> VerifiedSignature {
+    let key = SessionKey::from_seed(&Zeroizing::new([key; 32]));
+    let body = Sha256Digest::of(b"");
+    let request = RequestParts {
+        method: "GET",
+        path: "/",
+        query: None,
+        body_digest: &body,
+        session: "t",
+    };
+    let headers = sign(&key, &request, at(created), [number; 16]);
+    verify(&key.public_key(), &request, &headers.as_headers(), at(created)).unwrap()
+}
+
+#[test]
+fn a_nonce_is_accepted_once_while_it_could_be_good() {
+    let mut seen = Seen::new(at(0), 10);
+    let nonce = a_nonce(1, 1000);
+    // The earliest moment at which any replica takes it, and the last.
+    assert_eq!(seen.accept_nonce(&nonce, at(999)), Ok(()));
+    assert_eq!(seen.accept_nonce(&nonce, at(1000)), Err(ReplayError::NonceSeen));
+    assert_eq!(seen.accept_nonce(&nonce, at(1059)), Err(ReplayError::NonceSeen));
+    assert_eq!(Refusal::from(ReplayError::NonceSeen), Refusal::EvidenceStale);
+    assert_eq!(seen.accept_nonce(&a_nonce(2, 1000), at(1000)), Ok(()));
+}
+
+#[test]
+fn a_signature_is_accepted_once_while_it_could_be_good() {
+    let mut seen = Seen::new(at(0), 10);
+    let signature = a_signature(1, 1, 1000);
+    assert_eq!(seen.accept_signature(&signature, at(970)), Ok(()));
+    assert_eq!(
+        seen.accept_signature(&signature, at(1030)),
+        Err(ReplayError::RequestSeen)
+    );
+    assert_eq!(Refusal::from(ReplayError::RequestSeen), Refusal::RequestReplayed);
+    assert_eq!(seen.accept_signature(&a_signature(1, 2, 1000), at(1000)), Ok(()));
+}
+
+#[test]
+fn one_session_cannot_use_up_anothers_nonces() {
+    let mut seen = Seen::new(at(0), 10);
+    assert_eq!(seen.accept_signature(&a_signature(1, 1, 1000), at(1000)), Ok(()));
+    assert_eq!(seen.accept_signature(&a_signature(2, 1, 1000), at(1000)), Ok(()));
+}
+
+#[test]
+fn what_was_signed_before_the_start_is_refused_for_a_while() {
+    let mut seen = Seen::new(at(1000), 10);
+    let before_start = ReplayError::BeforeStart {
+        created: at(999),
+        started: at(1000),
+    };
+    let refused = Err(before_start);
+    assert_eq!(seen.accept_signature(&a_signature(1, 1, 999), at(1000)), refused);
+    assert_eq!(seen.accept_signature(&a_signature(1, 1, 999), at(1060)), refused);
+    assert_eq!(Refusal::from(before_start), Refusal::RequestReplayed);
+    assert!(seen.is_empty());
+    assert_eq!(seen.accept_signature(&a_signature(1, 1, 1000), at(1000)), Ok(()));
+    assert_eq!(seen.accept_signature(&a_signature(1, 2, 999), at(1061)), Ok(()));
+}
+
+#[test]
+fn a_full_memory_refuses_until_something_is_old() {
+    let mut seen = Seen::new(at(0), 2);
+    assert_eq!(seen.accept_nonce(&a_nonce(1, 1000), at(1000)), Ok(()));
+    assert_eq!(seen.accept_nonce(&a_nonce(2, 1000), at(1001)), Ok(()));
+    assert_eq!(
+        seen.accept_nonce(&a_nonce(3, 1000), at(1001)),
+        Err(ReplayError::Full)
+    );
+    assert_eq!(Refusal::from(ReplayError::Full), Refusal::Overloaded);
+    assert_eq!(
+        seen.accept_nonce(&a_nonce(3, 1060), at(1060)),
+        Err(ReplayError::Full)
+    );
+    assert_eq!(seen.accept_nonce(&a_nonce(3, 1060), at(1061)), Ok(()));
+    assert_eq!(seen.len(), 2);
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_accepted_twice_within_its_life(
+        steps in proptest::collection::vec((0_u64..20, 0_u64..10), 1..80),
+        capacity in 1_usize..12,
+    ) {
+        let mut seen = Seen::new(at(0), capacity);
+        let mut now = 1000;
+        let mut accepted: Vec<(u64, u64)> = Vec::new();
+        for (number, pause) in steps {
+            now += pause;
+            let live = accepted.iter().any(|(n, when)| *n == number && now < when + 61);
+            let result = seen.accept_nonce(&a_nonce(number, 1000), at(now));
+            prop_assert!(!(live && result.is_ok()));
+            if result.is_ok() {
+                accepted.push((number, now));
+            }
+            prop_assert!(seen.len() <= capacity);
+        }
+    }
+}
