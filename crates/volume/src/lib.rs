@@ -1,1 +1,41 @@
-//! volume
+//! Sealed volumes: LUKS2 written and read in userspace, with an ext4 file system inside.
+//!
+//! Owns: the LUKS2 format (both headers, keyslots, digests, the `systemd-tpm2` token), the encryption of every
+//! sector, the file system that is put in, and [`DeviceConfig`], the plain text that a device volume carries.
+//! Refuses: every header that this crate would not write itself (see [`inspect`]), and every target that holds
+//! something already (see [`create`]). Needs no root, no device-mapper and no loop device; nothing in clear is ever
+//! written to a disk or put into an argument or the environment.
+//! Called by `provisioner` (writes) and `edge-client` (reads); knows no TPM: the sealed secret is an argument.
+//! An attacker controls every byte of a volume that is opened.
+//! Limits today: a header is not authenticated, so what is opened is *a* volume of this secret's owner, not proven
+//! to be *the* volume; `aes-xts-plain64` alone; whole volumes are written, never changed in place.
+
+mod antiforensic;
+mod binary;
+mod config;
+mod content;
+mod create;
+mod filesystem;
+mod header;
+mod kdf;
+mod keyslot;
+mod metadata;
+mod open;
+mod sectors;
+mod source;
+mod stream;
+mod target;
+mod token;
+mod validate;
+
+pub use config::{ConfigError, DeviceConfig};
+pub use content::{ContentFile, InvalidContent};
+pub use create::{CreateError, Created, Existing, Recipe, create};
+pub use filesystem::FilesystemError;
+pub use header::{Header, HeaderCopy, HeaderFault, InspectError, inspect};
+pub use keyslot::KeyslotError;
+pub use open::{ListEntry, OpenError, OpenVolume, ReadError, open, open_with_passphrase};
+pub use source::Source;
+pub use target::{Found, TargetError};
+pub use token::{KeyslotId, PrimaryAlg, SystemdTpm2, TokenError};
+pub use validate::Unsupported;

@@ -1,0 +1,328 @@
+//! Writing a volume: refuse, make the file system, encrypt, then the headers.
+//!
+//! Owns: the order of the writes. Old headers go first (where the caller wants something overwritten), then data and
+//! keyslot are written and synced, then the second header, then the first: killed at any byte, the target has either
+//! no valid header or is a whole volume.
+//! Everything that could be refused is refused before the first write. The same recipe, keys and entropy make the
+//! same bytes.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::FileExt as _,
+};
+
+use data_encoding::{BASE64, HEXLOWER};
+use domain::{SealedSecret, VolumeKey, VolumeKeyDigest};
+use openssl::error::ErrorStack;
+
+use crate::{
+    ContentFile, FilesystemError, KeyslotId, SystemdTpm2, TargetError, TokenError,
+    binary::{self, BinaryHeader, Copy},
+    filesystem,
+    kdf::{self, Hash, Pbkdf2},
+    keyslot,
+    metadata::{Af, Area, Config, Decimal, Digest, Kdf, Keyslot, Metadata, Segment},
+    sectors::{CIPHER, KEY_LEN, SectorSize},
+    stream::{self, StreamError},
+    target,
+    validate::AREA_ALIGN,
+};
+
+/// Where the data begins: 16 MiB, as cryptsetup has it, so that its tools find room for more keyslots.
+const DATA_OFFSET: u64 = 16 << 20;
+/// Where the first keyslot is: behind both headers.
+const KEYSLOTS_OFFSET: u64 = 2 * binary::DEFAULT_SIZE;
+/// The smallest volume, in bytes.
+const MIN_SIZE: u64 = DATA_OFFSET + filesystem::MIN_LEN;
+/// The longest label, in bytes.
+const MAX_LABEL: usize = 47;
+
+/// What a volume is made of.
+pub struct Recipe<'a> {
+    /// The volume's UUID.
+    pub uuid: [u8; 16],
+    /// Text for people in the header, readable without a key; at most 47 bytes.
+    pub label: &'a str,
+    /// Bytes of the whole volume, a multiple of 4096, at least 17 MiB: 16 MiB are header.
+    pub size: u64,
+    /// What goes into its file system.
+    pub files: &'a [ContentFile<'a>],
+    /// What happens to something that is on the target already.
+    pub existing: Existing,
+}
+
+/// What happens to something that is on the target already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It is named and nothing is written.
+    Refuse,
+    /// It is lost.
+    Overwrite,
+}
+
+/// What is known of a volume that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Created {
+    /// SHA-256 of the volume key: the volume's identity in the registry.
+    pub volume_key_digest: VolumeKeyDigest,
+}
+
+/// Why a volume was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// A size that is none.
+    #[error("a volume has a multiple of 4096 bytes, at least {MIN_SIZE}, not {0}")]
+    Size(u64),
+    /// A label that does not fit.
+    #[error("a label is at most {MAX_LABEL} bytes without a NUL")]
+    Label,
+    /// The token names another keyslot than 0, or has a blob that nobody would read.
+    #[error("the token cannot be written")]
+    Token(#[source] TokenError),
+    /// The target holds something, or is too small.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The file system.
+    #[error("the file system cannot be made")]
+    Filesystem(#[from] FilesystemError),
+    /// The image in memory cannot be read.
+    #[error("the file system in memory cannot be read")]
+    Image(#[source] io::Error),
+    /// The target fails while it is written.
+    #[error("the target cannot be written")]
+    Write(#[source] io::Error),
+    /// OpenSSL fails, or refuses the volume key because its halves are equal.
+    #[error("the volume cannot be encrypted")]
+    Crypto(#[from] ErrorStack),
+    /// The header does not fit its area.
+    #[error("the header cannot be written")]
+    Header(#[source] Option<serde_json::Error>),
+}
+
+impl From<StreamError> for CreateError {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Read(e) => Self::Image(e),
+            StreamError::Write(e) => Self::Write(e),
+            StreamError::Crypto(e) => Self::Crypto(e),
+        }
+    }
+}
+
+/// Writes a volume to `target`, which is opened for reading and writing.
+///
+/// `entropy` fills what it is given; the same bytes in the same order make the same volume. `secret` becomes keyslot
+/// 0, whose passphrase is the base64 text of its 32 bytes (PBKDF2-SHA512, 1000 rounds, as systemd does).
+///
+/// # Errors
+/// [`CreateError`]. An error before the first write leaves the target as it was, but for the length of an empty file;
+/// a later one leaves it without a valid header.
+pub fn create(
+    target: &File,
+    recipe: &Recipe<'_>,
+    volume_key: &VolumeKey,
+    secret: &SealedSecret,
+    token: &SystemdTpm2,
+    entropy: &mut dyn FnMut(&mut [u8]),
+) -> Result<Created, CreateError> {
+    let data_len = check(recipe, token)?;
+    target::prepare(target, recipe.size, recipe.existing == Existing::Overwrite)?;
+    let image = filesystem::make(recipe.files, data_len, &uuid(draw(entropy)), &uuid(draw(entropy)))?;
+
+    let slot_kdf = pbkdf2(Hash::Sha512, draw(entropy))?;
+    let digest_kdf = pbkdf2(Hash::Sha256, draw(entropy))?;
+    let passphrase = keyslot::passphrase_of(secret);
+    let area = keyslot::lock(volume_key, &passphrase, &slot_kdf.kdf, Hash::Sha512, entropy)?;
+    let digest = keyslot::derive_digest(volume_key, &digest_kdf.kdf, 32)?;
+    let metadata = metadata(data_len, token, &slot_kdf, &digest_kdf, &digest)?;
+    let headers = headers(recipe, &metadata, entropy)?;
+
+    wipe(target).map_err(CreateError::Write)?;
+    stream::encrypt(&image, data_len, target, DATA_OFFSET, volume_key)?;
+    finish(target, &area, &headers).map_err(CreateError::Write)?;
+    Ok(Created {
+        volume_key_digest: volume_key.expose(|key| VolumeKeyDigest::of(key)),
+    })
+}
+
+/// The length of the data segment of a recipe that can be made.
+fn check(recipe: &Recipe<'_>, token: &SystemdTpm2) -> Result<u64, CreateError> {
+    let whole = recipe.size.is_multiple_of(SectorSize::B4096.bytes_u64());
+    let data_len = recipe
+        .size
+        .checked_sub(DATA_OFFSET)
+        .filter(|len| whole && *len >= filesystem::MIN_LEN)
+        .ok_or(CreateError::Size(recipe.size))?;
+    if recipe.label.len() > MAX_LABEL || recipe.label.contains('\0') {
+        return Err(CreateError::Label);
+    }
+    if token.keyslot != KeyslotId::SEALED {
+        let other = TokenError::Malformed("its keyslot is not 0".to_owned());
+        return Err(CreateError::Token(other));
+    }
+    // Whatever we write, we must read.
+    let json = token.to_json().map_err(|e| CreateError::Header(Some(e)))?;
+    SystemdTpm2::from_json(json).map_err(CreateError::Token)?;
+    Ok(data_len)
+}
+
+/// Parameters of a derivation, with the salt's text for the header.
+struct SaltedKdf {
+    kdf: Pbkdf2,
+    salt: String,
+}
+
+fn pbkdf2(hash: Hash, salt: [u8; kdf::SALT_LEN]) -> Result<SaltedKdf, CreateError> {
+    let kdf = Pbkdf2::new(hash, kdf::ITERATIONS, salt.to_vec()).ok_or(CreateError::Header(None))?;
+    Ok(SaltedKdf {
+        kdf,
+        salt: BASE64.encode(&salt),
+    })
+}
+
+fn metadata(
+    data_len: u64,
+    token: &SystemdTpm2,
+    slot: &SaltedKdf,
+    digest_kdf: &SaltedKdf,
+    digest: &[u8],
+) -> Result<Metadata, CreateError> {
+    let number = KeyslotId::SEALED.to_string();
+    let key_size = 64;
+    let keyslot = Keyslot {
+        r#type: "luks2".to_owned(),
+        key_size,
+        af: Some(Af {
+            r#type: "luks1".to_owned(),
+            stripes: 4000,
+            hash: "sha512".to_owned(),
+        }),
+        area: Area {
+            r#type: "raw".to_owned(),
+            offset: Decimal(KEYSLOTS_OFFSET),
+            size: Decimal(AREA_LEN),
+            encryption: CIPHER.to_owned(),
+            key_size,
+        },
+        kdf: Some(Kdf::Pbkdf2 {
+            hash: "sha512".to_owned(),
+            iterations: u64::from(slot.kdf.iterations()),
+            salt: slot.salt.clone(),
+        }),
+        priority: None,
+        mode: None,
+        direction: None,
+    };
+    let segment = Segment {
+        r#type: "crypt".to_owned(),
+        offset: Decimal(DATA_OFFSET),
+        // Not `dynamic`: a volume that was cut off is known by it, and a longer device has no unknown tail.
+        size: data_len.to_string(),
+        iv_tweak: Decimal(0),
+        encryption: CIPHER.to_owned(),
+        sector_size: SectorSize::B4096.bytes_u64(),
+        integrity: None,
+        flags: None,
+    };
+    let digest = Digest {
+        r#type: "pbkdf2".to_owned(),
+        keyslots: vec![number.clone()],
+        segments: vec!["0".to_owned()],
+        hash: "sha256".to_owned(),
+        iterations: u64::from(digest_kdf.kdf.iterations()),
+        salt: digest_kdf.salt.clone(),
+        digest: BASE64.encode(digest),
+    };
+    let token = token.to_json().map_err(|e| CreateError::Header(Some(e)))?;
+    Ok(Metadata {
+        keyslots: [(number, keyslot)].into(),
+        tokens: [("0".to_owned(), token)].into(),
+        segments: [("0".to_owned(), segment)].into(),
+        digests: [("0".to_owned(), digest)].into(),
+        config: Config {
+            json_size: Decimal(binary::DEFAULT_SIZE - binary::LEN_U64),
+            keyslots_size: Decimal(DATA_OFFSET - KEYSLOTS_OFFSET),
+            _flags: None,
+            requirements: None,
+        },
+    })
+}
+
+/// A keyslot's area: the split key, rounded up.
+const AREA_LEN: u64 = (KEY_LEN as u64 * 4000).next_multiple_of(AREA_ALIGN);
+
+/// Both copies, first and second, each with its JSON area.
+fn headers(
+    recipe: &Recipe<'_>,
+    metadata: &Metadata,
+    entropy: &mut dyn FnMut(&mut [u8]),
+) -> Result<[Vec<u8>; 2], CreateError> {
+    let json_len = usize::try_from(metadata.config.json_size.0).map_err(|_| CreateError::Header(None))?;
+    let json = metadata
+        .encode(json_len)
+        .map_err(|e| CreateError::Header(Some(e)))?;
+    let json = json.ok_or(CreateError::Header(None))?;
+    let mut one = |copy, offset| {
+        let header = BinaryHeader {
+            size: binary::DEFAULT_SIZE,
+            seqid: 1,
+            label: recipe.label.to_owned(),
+            salt: draw(entropy),
+            uuid: uuid(recipe.uuid),
+            offset,
+        };
+        let mut bytes = header.encode(copy, &json).ok_or(CreateError::Label)?.to_vec();
+        bytes.extend_from_slice(&json);
+        Ok::<_, CreateError>(bytes)
+    };
+    Ok([
+        one(Copy::Primary, 0)?,
+        one(Copy::Secondary, binary::DEFAULT_SIZE)?,
+    ])
+}
+
+/// Takes away whatever is where headers and keyslots will be, so that an old header never stands over new data.
+/// Blocks that are zero already are not written: a new file stays sparse there.
+fn wipe(target: &File) -> io::Result<()> {
+    let mut block = vec![0; 64 * 1024];
+    let zeros = vec![0; block.len()];
+    let mut file = target;
+    file.rewind()?;
+    let mut at = 0;
+    while at < DATA_OFFSET {
+        file.read_exact(&mut block)?;
+        if block != zeros {
+            target.write_all_at(&zeros, at)?;
+        }
+        at += 64 * 1024;
+    }
+    target.sync_data()
+}
+
+/// Keyslot and sync, second header and sync, first header and sync.
+fn finish(target: &File, area: &[u8], [first, second]: &[Vec<u8>; 2]) -> io::Result<()> {
+    target.write_all_at(area, KEYSLOTS_OFFSET)?;
+    target.sync_data()?;
+    target.write_all_at(second, binary::DEFAULT_SIZE)?;
+    target.sync_data()?;
+    target.write_all_at(first, 0)?;
+    let mut file = target;
+    file.flush()?;
+    target.sync_all()
+}
+
+fn draw<const N: usize>(entropy: &mut dyn FnMut(&mut [u8])) -> [u8; N] {
+    let mut room = [0; N];
+    entropy(&mut room);
+    room
+}
+
+/// The text of a UUID: 8-4-4-4-12 hexadecimal digits.
+fn uuid(bytes: [u8; 16]) -> String {
+    let mut text = HEXLOWER.encode(&bytes);
+    for at in [20, 16, 12, 8] {
+        text.insert(at, '-');
+    }
+    text
+}

@@ -1,0 +1,225 @@
+//! The header of a volume: which copy is used, and what it says.
+//!
+//! Owns: reading both copies, choosing between them and turning the chosen one into a valid [`Header`]. A broken first
+//! copy is no reason to give up: the second is used, and the header says so. A first copy that is whole but
+//! unsupported is the end: looking further would let an attacker choose.
+//! An attacker controls every byte. Memory is bounded by the largest header of the format, 4 MiB.
+
+use domain::PcrSelection;
+
+use crate::{
+    Source, SystemdTpm2, TokenError, Unsupported,
+    binary::{self, BinaryHeader, Copy},
+    metadata::{Metadata, MetadataError},
+    token,
+    validate::Layout,
+};
+
+pub use crate::binary::HeaderFault;
+
+/// Which copy of the header was used, and why not the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderCopy {
+    /// Both copies are whole and of one age.
+    Both,
+    /// The first; the second is broken, or older.
+    Primary(CopyFault),
+    /// The second; the first is broken, or older.
+    Secondary(CopyFault),
+}
+
+/// What is wrong with the copy that was not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CopyFault {
+    /// It cannot be read.
+    #[error(transparent)]
+    Broken(HeaderFault),
+    /// It is whole and has a lower sequence number.
+    #[error("it is older")]
+    Older,
+}
+
+impl std::fmt::Display for HeaderCopy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Both => f.write_str("both headers are whole"),
+            Self::Primary(why) => write!(f, "the primary header is used, not the secondary: {why}"),
+            Self::Secondary(why) => write!(f, "the secondary header is used, not the primary: {why}"),
+        }
+    }
+}
+
+/// Why a header cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// The length of the device cannot be known.
+    #[error("the volume cannot be read")]
+    Io(#[source] std::io::Error),
+    /// Neither copy is whole.
+    #[error("there is no LUKS2 header: of the primary, {primary}; of the secondary, {secondary}")]
+    NoHeader {
+        /// What is wrong with the copy at the start.
+        primary: HeaderFault,
+        /// What is wrong with the other.
+        secondary: HeaderFault,
+    },
+    /// The JSON area of a whole copy is none.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// Well-formed, and refused.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+}
+
+/// A header that this crate opens.
+#[derive(Debug, Clone)]
+pub struct Header {
+    copy: HeaderCopy,
+    uuid: String,
+    label: String,
+    seqid: u64,
+    tokens: Vec<SystemdTpm2>,
+    unusable: Vec<TokenError>,
+    pub(crate) layout: Layout,
+}
+
+impl Header {
+    /// Which copy was read; anything but [`HeaderCopy::Both`] deserves a warning.
+    #[must_use]
+    pub const fn copy(&self) -> HeaderCopy {
+        self.copy
+    }
+
+    /// The UUID's text as it is written. Not authenticated.
+    #[must_use]
+    pub fn uuid(&self) -> &str {
+        &self.uuid
+    }
+
+    /// The label, often empty. Not authenticated.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// How often the header was changed.
+    #[must_use]
+    pub const fn seqid(&self) -> u64 {
+        self.seqid
+    }
+
+    /// The usable `systemd-tpm2` tokens, in the order of their numbers.
+    #[must_use]
+    pub fn tpm2_tokens(&self) -> &[SystemdTpm2] {
+        &self.tokens
+    }
+
+    /// Tokens of type `systemd-tpm2` that cannot be used, and why.
+    #[must_use]
+    pub fn unusable_tokens(&self) -> &[TokenError] {
+        &self.unusable
+    }
+
+    /// The PCRs of each usable token.
+    pub fn sealed_to(&self) -> impl Iterator<Item = &PcrSelection> {
+        self.tokens.iter().map(|token| &token.pcrs)
+    }
+
+    /// Bytes of plain data.
+    #[must_use]
+    pub const fn data_len(&self) -> u64 {
+        self.layout.data.extent.len
+    }
+}
+
+/// Reads and checks the header of a volume, without any secret.
+///
+/// # Errors
+/// [`InspectError`]; nothing inside a header is trusted before all of it was checked.
+pub fn inspect(source: &impl Source) -> Result<Header, InspectError> {
+    let device_len = source.len().map_err(InspectError::Io)?;
+    let primary = read_copy(source, Copy::Primary, 0);
+    let secondary = match &primary {
+        Ok(first) => read_copy(source, Copy::Secondary, first.binary.size),
+        Err(_) => search_secondary(source),
+    };
+    let (chosen, copy) = match (primary, secondary) {
+        (Ok(first), Ok(second)) if second.binary.seqid > first.binary.seqid => {
+            (second, HeaderCopy::Secondary(CopyFault::Older))
+        }
+        (Ok(first), Ok(second)) if second.binary.seqid < first.binary.seqid => {
+            (first, HeaderCopy::Primary(CopyFault::Older))
+        }
+        (Ok(first), Ok(_)) => (first, HeaderCopy::Both),
+        (Ok(first), Err(why)) => (first, HeaderCopy::Primary(CopyFault::Broken(why))),
+        (Err(why), Ok(second)) => (second, HeaderCopy::Secondary(CopyFault::Broken(why))),
+        (Err(primary), Err(secondary)) => return Err(InspectError::NoHeader { primary, secondary }),
+    };
+    let metadata = Metadata::parse(&chosen.json)?;
+    let layout = Layout::new(&metadata, chosen.binary.size, device_len)?;
+    let (tokens, unusable) = tpm2_tokens(&metadata);
+    let BinaryHeader {
+        uuid, label, seqid, ..
+    } = chosen.binary;
+    Ok(Header {
+        copy,
+        uuid,
+        label,
+        seqid,
+        tokens,
+        unusable,
+        layout,
+    })
+}
+
+/// One copy whose checksum matches.
+struct WholeCopy {
+    binary: BinaryHeader,
+    json: Vec<u8>,
+}
+
+fn read_copy(source: &impl Source, copy: Copy, at: u64) -> Result<WholeCopy, HeaderFault> {
+    let read = |buffer: &mut [u8], offset| {
+        source.read_at(buffer, offset).map_err(|e| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => HeaderFault::Truncated,
+            kind => HeaderFault::Unreadable(kind),
+        })
+    };
+    let mut bytes = [0; binary::LEN];
+    read(&mut bytes, at)?;
+    let header = BinaryHeader::parse(&bytes, copy, at)?;
+    // One of nine sizes up to 4 MiB, so neither the subtraction nor the conversion fails.
+    let json_len = header.size.saturating_sub(binary::LEN_U64);
+    let mut json = vec![0; usize::try_from(json_len).map_err(|_| HeaderFault::Size(header.size))?];
+    read(&mut json, at.saturating_add(binary::LEN_U64))?;
+    binary::verify(&bytes, &json)?;
+    Ok(WholeCopy { binary: header, json })
+}
+
+/// Without a first copy the place of the second is not known: it is at one of the sizes that a header can have.
+fn search_secondary(source: &impl Source) -> Result<WholeCopy, HeaderFault> {
+    let mut fault = HeaderFault::Magic;
+    for at in binary::SIZES {
+        match read_copy(source, Copy::Secondary, at) {
+            Ok(copy) => return Ok(copy),
+            // The most telling fault: that of a place where there was a magic at least.
+            Err(HeaderFault::Magic | HeaderFault::Truncated) => {}
+            Err(other) => fault = other,
+        }
+    }
+    Err(fault)
+}
+
+fn tpm2_tokens(metadata: &Metadata) -> (Vec<SystemdTpm2>, Vec<TokenError>) {
+    let (mut usable, mut unusable) = (Vec::new(), Vec::new());
+    for json in metadata.tokens.values() {
+        if json.get("type").and_then(serde_json::Value::as_str) != Some(token::TYPE) {
+            continue;
+        }
+        match SystemdTpm2::from_json(json.clone()) {
+            Ok(token) => usable.push(token),
+            Err(why) => unusable.push(why),
+        }
+    }
+    (usable, unusable)
+}

@@ -1,0 +1,262 @@
+//! Opening a volume: header, keyslot, then the files, all decrypted in userspace.
+//!
+//! Owns: which keyslots are tried with what, and the bound on their cost. A sealed secret is tried on the keyslots
+//! that a `systemd-tpm2` token names, or on all where there is none.
+//! Refuses what [`inspect`] refuses. Decrypted sectors are in memory only while they are read; contents are wiped.
+//! An attacker controls every byte of the volume, the file system included once he has the key of another.
+
+use std::{error::Error, sync::Arc};
+
+use domain::{SealedSecret, VolumeKey, VolumeKeyDigest};
+use ext4_view::{Ext4, Ext4Error, Ext4Read};
+use openssl::error::ErrorStack;
+use zeroize::Zeroizing;
+
+use crate::{
+    Header, InspectError, KeyslotError, KeyslotId, Source, inspect,
+    keyslot::{self, passphrase_of},
+    sectors::{SectorCipher, SectorSize},
+    validate::Data,
+};
+
+/// Most PBKDF2 rounds that one opening runs, over all keyslots: some ten seconds.
+const MAX_TOTAL_ITERATIONS: u64 = 50_000_000;
+/// The largest file that is read out, in bytes.
+const MAX_FILE: u64 = 64 << 20;
+/// Most entries of a folder that are listed.
+const MAX_ENTRIES: usize = 10_000;
+
+/// Why a volume was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The header.
+    #[error(transparent)]
+    Header(#[from] InspectError),
+    /// No keyslot opens with what was given.
+    #[error("no keyslot opens with this secret")]
+    WrongSecret,
+    /// The keyslots that would be tried cost more than a boot can wait for.
+    #[error("the keyslots need {0} rounds of key derivation, at most {MAX_TOTAL_ITERATIONS} are run")]
+    TooCostly(u64),
+    /// A keyslot fails.
+    #[error("keyslot {id} fails")]
+    Keyslot {
+        /// Which.
+        id: KeyslotId,
+        /// How.
+        #[source]
+        source: KeyslotError,
+    },
+}
+
+/// Why a file was not read out of an open volume.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file system is broken, or there is no such file.
+    #[error("the file system says: {0}")]
+    Filesystem(#[from] Ext4Error),
+    /// A file that is larger than 64 MiB.
+    #[error("the file has {0} bytes, at most {MAX_FILE} are read")]
+    TooLarge(u64),
+    /// A folder with more than 10,000 entries.
+    #[error("the folder has more than {MAX_ENTRIES} entries")]
+    TooMany,
+}
+
+/// An entry of a folder.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListEntry {
+    /// Its name, with odd bytes escaped.
+    pub name: String,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Permission bits.
+    pub mode: u16,
+    /// Whether it is a folder.
+    pub is_dir: bool,
+}
+
+/// A volume whose key is known.
+pub struct OpenVolume {
+    header: Header,
+    plain: Plain,
+}
+
+/// Opens the volume with what a TPM released.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open(source: impl Source + 'static, secret: &SealedSecret) -> Result<OpenVolume, OpenError> {
+    let header = inspect(&source)?;
+    let named: Vec<KeyslotId> = header.tpm2_tokens().iter().map(|token| token.keyslot).collect();
+    let slots = header.layout.slots.keys().copied();
+    let candidates: Vec<KeyslotId> = slots
+        .filter(|id| named.is_empty() || named.contains(id))
+        .collect();
+    unlock(source, header, &candidates, &passphrase_of(secret))
+}
+
+/// Opens the volume with the passphrase of any keyslot.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open_with_passphrase(
+    source: impl Source + 'static,
+    passphrase: &[u8],
+) -> Result<OpenVolume, OpenError> {
+    let header = inspect(&source)?;
+    let candidates: Vec<KeyslotId> = header.layout.slots.keys().copied().collect();
+    unlock(source, header, &candidates, passphrase)
+}
+
+fn unlock(
+    source: impl Source + 'static,
+    header: Header,
+    candidates: &[KeyslotId],
+    passphrase: &[u8],
+) -> Result<OpenVolume, OpenError> {
+    let layout = &header.layout;
+    let slots = || {
+        candidates
+            .iter()
+            .filter_map(|id| Some((*id, layout.slots.get(id)?)))
+    };
+    let digest_cost = u64::from(layout.digest.kdf.iterations());
+    let cost = slots()
+        .filter_map(|(_, slot)| slot.kdf.as_ref())
+        .map(|kdf| u64::from(kdf.iterations()).saturating_add(digest_cost))
+        .fold(0, u64::saturating_add);
+    if cost > MAX_TOTAL_ITERATIONS {
+        return Err(OpenError::TooCostly(cost));
+    }
+    for (id, slot) in slots() {
+        let key = keyslot::unlock(&source, slot, &layout.digest, passphrase)
+            .map_err(|source| OpenError::Keyslot { id, source })?;
+        if let Some(key) = key {
+            let plain = Plain {
+                source: Arc::new(source),
+                key: Arc::new(key),
+                data: layout.data,
+            };
+            return Ok(OpenVolume { header, plain });
+        }
+    }
+    Err(OpenError::WrongSecret)
+}
+
+impl OpenVolume {
+    /// The header that was used.
+    #[must_use]
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// SHA-256 of the volume key.
+    #[must_use]
+    pub fn volume_key_digest(&self) -> VolumeKeyDigest {
+        self.plain.key.expose(|key| VolumeKeyDigest::of(key))
+    }
+
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// There is none, it is larger than 64 MiB, or the file system is broken.
+    pub fn read(&self, path: &str) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+        let fs = self.filesystem()?;
+        let len = fs.metadata(path)?.len();
+        if len > MAX_FILE {
+            return Err(ReadError::TooLarge(len));
+        }
+        Ok(Zeroizing::new(fs.read(path)?))
+    }
+
+    /// The entries of a folder by name, without `.` and `..`.
+    ///
+    /// # Errors
+    /// There is none, it has more than 10,000 entries, or the file system is broken.
+    pub fn list(&self, path: &str) -> Result<Vec<ListEntry>, ReadError> {
+        let fs = self.filesystem()?;
+        let mut list = Vec::new();
+        for entry in fs.read_dir(path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == "." || name == ".." {
+                continue;
+            }
+            if list.len() >= MAX_ENTRIES {
+                return Err(ReadError::TooMany);
+            }
+            let metadata = entry.metadata()?;
+            list.push(ListEntry {
+                name: name.display().to_string(),
+                len: metadata.len(),
+                mode: metadata.mode() & 0o7777,
+                is_dir: metadata.is_dir(),
+            });
+        }
+        list.sort_unstable();
+        Ok(list)
+    }
+
+    /// Fills `buffer` with plain data from `offset` on.
+    ///
+    /// # Errors
+    /// Outside of the data segment, or the source fails.
+    pub fn read_data(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+        self.plain.read(offset, buffer)
+    }
+
+    /// Loaded anew for each use: it is cheap, and a loaded one cannot go to another thread.
+    fn filesystem(&self) -> Result<Ext4, Ext4Error> {
+        Ext4::load(Box::new(self.plain.clone()))
+    }
+}
+
+/// The decrypted data segment.
+#[derive(Clone)]
+struct Plain {
+    source: Arc<dyn Source>,
+    key: Arc<VolumeKey>,
+    data: Data,
+}
+
+impl Plain {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+        let outside = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        let sector_len = self.data.sector.bytes_u64();
+        let len = u64::try_from(buffer.len()).map_err(|_| outside())?;
+        let end = offset
+            .checked_add(len)
+            .filter(|end| *end <= self.data.extent.len)
+            .ok_or_else(outside)?;
+        let mut cipher = self.cipher(self.data.sector)?;
+        let mut sector = Zeroizing::new(vec![0; self.data.sector.bytes()]);
+        let (mut at, mut rest) = (offset, buffer);
+        while at < end {
+            let within = at % sector_len;
+            let start = at - within;
+            self.source
+                .read_at(&mut sector, self.data.extent.offset.saturating_add(start))?;
+            cipher.apply(&mut sector, start)?;
+            let here = (sector_len - within).min(end - at);
+            let from = usize::try_from(within).map_err(|_| outside())?;
+            let count = usize::try_from(here).map_err(|_| outside())?;
+            let (to, later) = rest.split_at_mut_checked(count).ok_or_else(outside)?;
+            let plain = sector.get(from..from.saturating_add(count)).ok_or_else(outside)?;
+            to.copy_from_slice(plain);
+            rest = later;
+            at += here;
+        }
+        Ok(())
+    }
+
+    fn cipher(&self, sector: SectorSize) -> Result<SectorCipher, ErrorStack> {
+        self.key.expose(|key| SectorCipher::decryptor(key, sector))
+    }
+}
+
+impl Ext4Read for Plain {
+    fn read(&mut self, start: u64, buffer: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(Self::read(self, start, buffer)?)
+    }
+}

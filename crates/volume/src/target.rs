@@ -1,0 +1,169 @@
+//! What a volume is written to: a new file, an existing one, or a block device, and what is on it already.
+//!
+//! Owns: the refusal. Before the first write the target is searched for LUKS headers, file systems, partition tables,
+//! RAID and LVM members and swap; whatever is found is named, and only an explicit wish overwrites it.
+//! Limits today: that a block device is mounted is known by its file system, not asked of the kernel.
+
+use std::{fs::File, io};
+
+use crate::{Source as _, binary};
+
+/// What was found on a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{what} at offset {offset}")]
+pub struct Found {
+    /// Its name, such as `an ext2, ext3 or ext4 file system`.
+    pub what: &'static str,
+    /// Where its mark is, in bytes.
+    pub offset: u64,
+}
+
+/// Why a target is not written to.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// It cannot be read, grown or written.
+    #[error("the target cannot be used")]
+    Io(#[from] io::Error),
+    /// Something is there already.
+    #[error("the target holds {0}")]
+    Occupied(Found),
+    /// It has fewer bytes than the volume.
+    #[error("the target has {found} bytes, the volume needs {needed}")]
+    TooSmall {
+        /// Bytes of the volume.
+        needed: u64,
+        /// Bytes of the target.
+        found: u64,
+    },
+}
+
+/// Magic numbers: their offset, bytes, and owner.
+const MARKS: &[(u64, &[u8], &str)] = &[
+    (0, b"LUKS\xba\xbe", "a LUKS volume"),
+    (1080, b"\x53\xef", "an ext2, ext3 or ext4 file system"),
+    (0, b"XFSB", "an XFS file system"),
+    (65600, b"_BHRfS_M", "a btrfs file system"),
+    (1024, b"\x10\x20\xf5\xf2", "an F2FS file system"),
+    (1024, b"\xe2\xe1\xf5\xe0", "an EROFS file system"),
+    (0, b"hsqs", "a squashfs file system"),
+    (3, b"NTFS    ", "an NTFS file system"),
+    (3, b"EXFAT   ", "an exFAT file system"),
+    (3, b"-FVE-FS-", "a BitLocker volume"),
+    (54, b"FAT", "a FAT file system"),
+    (82, b"FAT32", "a FAT32 file system"),
+    (32769, b"CD001", "an ISO 9660 file system"),
+    (4086, b"SWAPSPACE2", "a swap area"),
+    (4086, b"SWAP-SPACE", "a swap area"),
+    (512, b"EFI PART", "a GPT partition table"),
+    (4096, b"EFI PART", "a GPT partition table"),
+    (510, b"\x55\xaa", "an MBR partition table"),
+    (512, b"LABELONE", "an LVM physical volume"),
+    (0, b"\xfc\x4e\x2b\xa9", "a RAID member"),
+    (4096, b"\xfc\x4e\x2b\xa9", "a RAID member"),
+];
+
+/// The first mark on `target`, if there is one.
+pub(crate) fn search(target: &File) -> io::Result<Option<Found>> {
+    let second_headers = binary::SIZES
+        .iter()
+        .map(|at| (*at, binary::MAGIC_SECONDARY.as_slice(), "a LUKS volume"));
+    // The second GPT is in the last block.
+    let last_block = target.len()?.checked_sub(512);
+    let last = last_block.map(|at| (at, b"EFI PART".as_slice(), "a GPT partition table"));
+    for (offset, mark, what) in MARKS.iter().copied().chain(second_headers).chain(last) {
+        let mut there = [0; 16];
+        let Some(room) = there.get_mut(..mark.len()) else {
+            continue;
+        };
+        match target.read_at(room, offset) {
+            Ok(()) if room == mark => return Ok(Some(Found { what, offset })),
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(None)
+}
+
+/// Checks the target and makes it long enough. An empty file grows; `overwrite` also lets a short one grow.
+///
+/// Nothing but the length is changed.
+pub(crate) fn prepare(target: &File, needed: u64, overwrite: bool) -> Result<(), TargetError> {
+    if !overwrite && let Some(found) = search(target)? {
+        return Err(TargetError::Occupied(found));
+    }
+    let found = target.len()?;
+    let grows = target.metadata()?.is_file() && (found == 0 || overwrite);
+    if found >= needed {
+        Ok(())
+    } else if grows {
+        Ok(target.set_len(needed)?)
+    } else {
+        Err(TargetError::TooSmall { needed, found })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+
+    #[test]
+    fn every_mark_is_found_and_named() {
+        for (offset, mark, what) in MARKS {
+            let target = tempfile::tempfile().unwrap();
+            target.set_len(1 << 20).unwrap();
+            target.write_all_at(mark, *offset).unwrap();
+            let found = search(&target).unwrap().unwrap();
+            // FAT32 has the shorter mark elsewhere; every other is found under its own name.
+            assert_eq!((found.what, found.offset), (*what, *offset));
+            let refused = prepare(&target, 1 << 20, false);
+            assert!(matches!(refused, Err(TargetError::Occupied(f)) if f == found));
+            prepare(&target, 1 << 20, true).unwrap();
+        }
+    }
+
+    #[test]
+    fn second_headers_and_second_partition_tables_are_found() {
+        for (offset, mark) in [
+            (0x4000, b"SKUL\xba\xbe".as_slice()),
+            (0x40_0000, b"SKUL\xba\xbe"),
+            ((8 << 20) - 512, b"EFI PART"),
+        ] {
+            let target = tempfile::tempfile().unwrap();
+            target.set_len(8 << 20).unwrap();
+            target.write_all_at(mark, offset).unwrap();
+            assert_eq!(search(&target).unwrap().unwrap().offset, offset);
+        }
+    }
+
+    #[test]
+    fn lengths_are_kept_or_grown_as_told() {
+        let target = tempfile::tempfile().unwrap();
+        prepare(&target, 8192, false).unwrap();
+        assert_eq!(target.metadata().unwrap().len(), 8192);
+        let small = prepare(&target, 16384, false);
+        assert!(matches!(
+            small,
+            Err(TargetError::TooSmall {
+                needed: 16384,
+                found: 8192
+            })
+        ));
+        prepare(&target, 16384, true).unwrap();
+        prepare(&target, 4096, false).unwrap();
+        assert_eq!(target.metadata().unwrap().len(), 16384);
+        // A device does not grow.
+        let device = File::options().read(true).write(true).open("/dev/null").unwrap();
+        assert!(matches!(
+            prepare(&device, 4096, true),
+            Err(TargetError::TooSmall { .. })
+        ));
+        let unreadable = File::options().write(true).open("/dev/full").unwrap();
+        assert!(matches!(
+            prepare(&unreadable, 4096, false),
+            Err(TargetError::Io(_))
+        ));
+    }
+}

@@ -1,0 +1,437 @@
+//! From metadata as it was written to a layout that may be used: everything that is not exactly what this crate
+//! writes, or what plain `cryptsetup luksFormat` makes with our cipher, is refused here with its name.
+//!
+//! Owns: the list of what is accepted. One `crypt` segment of `aes-xts-plain64`, one PBKDF2 digest for it, keyslots of
+//! `aes-xts-plain64` with 4000 stripes; areas between the headers and the data, none over another; costs bounded.
+//! Refuses above all a null or unknown cipher (CVE-2025-59054, CVE-2025-58356: secrets written in clear into an
+//! attacker's volume), requirements and reencryption (CVE-2021-4122: crash recovery that decrypts).
+//! An attacker controls every value. Limits today: `argon2i` and `argon2id` keyslots are checked, not opened.
+
+use std::collections::BTreeMap;
+
+use data_encoding::BASE64;
+
+use crate::{
+    KeyslotId,
+    antiforensic::STRIPES,
+    binary,
+    kdf::{Hash, Pbkdf2},
+    metadata::{self, Decimal, Kdf, Metadata},
+    sectors::{CIPHER, KEY_LEN, SectorSize},
+};
+
+/// LUKS2 has 32 keyslots and as many tokens.
+const MAX_OBJECTS: usize = 32;
+/// The largest keyslot area that cryptsetup makes.
+const MAX_KEYSLOTS_SIZE: u64 = 128 << 20;
+/// Every area begins and ends on this boundary.
+pub(crate) const AREA_ALIGN: u64 = 4096;
+/// The most memory that an argon2 keyslot may ask for, in KiB: 4 GiB, as cryptsetup.
+const MAX_ARGON2_KIB: u64 = 4 << 20;
+
+/// Bytes of one keyslot's area.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+impl Extent {
+    fn end(self) -> Option<u64> {
+        self.offset.checked_add(self.len)
+    }
+
+    fn overlaps(self, other: Self) -> bool {
+        match (self.end(), other.end()) {
+            (Some(end), Some(other_end)) => self.offset < other_end && other.offset < end,
+            _ => true,
+        }
+    }
+}
+
+/// A keyslot that may be tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) area: Extent,
+    pub(crate) af_hash: Hash,
+    /// `None` for argon2, which is not opened today.
+    pub(crate) kdf: Option<Pbkdf2>,
+}
+
+/// The segment of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Data {
+    pub(crate) extent: Extent,
+    pub(crate) sector: SectorSize,
+}
+
+/// What the volume key is checked against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyDigest {
+    pub(crate) kdf: Pbkdf2,
+    pub(crate) value: Vec<u8>,
+}
+
+/// A layout that may be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// The keyslots that hold the key of the data, by number.
+    pub(crate) slots: BTreeMap<KeyslotId, Slot>,
+    pub(crate) data: Data,
+    pub(crate) digest: KeyDigest,
+}
+
+/// Why a well-formed header is not used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unsupported {
+    /// `config.requirements` is there: the writer says that an old reader must not touch it.
+    #[error("the header has requirements, which are not supported")]
+    Requirements,
+    /// A reencryption is under way, or says so.
+    #[error("the volume is being reencrypted; finish that with cryptsetup first")]
+    Reencryption,
+    /// More keyslots or tokens than LUKS2 has.
+    #[error("the header has more than {MAX_OBJECTS} keyslots or tokens")]
+    TooMany,
+    /// Not exactly one segment `0` of type `crypt`.
+    #[error("the volume has another layout of data than one encrypted segment")]
+    Segments,
+    /// Integrity, flags, or an IV that does not begin at zero.
+    #[error("the data segment has {0}, which is not supported")]
+    SegmentOption(&'static str),
+    /// Another cipher; also the null cipher.
+    #[error("{place} is encrypted with {cipher:?}, only {CIPHER:?} is accepted")]
+    Cipher {
+        /// `the data segment` or a keyslot.
+        place: Place,
+        /// The cipher's name in the header.
+        cipher: String,
+    },
+    /// A key of another length than 512 bits.
+    #[error("{place} has a key of {bytes} bytes, only {KEY_LEN} are accepted")]
+    KeySize {
+        /// Which key.
+        place: Place,
+        /// Its length.
+        bytes: u64,
+    },
+    /// Neither 512 nor 4096.
+    #[error("the data segment has sectors of {0} bytes, only 512 and 4096 are accepted")]
+    SectorSize(u64),
+    /// Not exactly one digest for the data segment.
+    #[error("{0} digests check the volume key, exactly one is needed")]
+    Digests(usize),
+    /// A digest that is not PBKDF2.
+    #[error("the digest's type is {0:?}, only \"pbkdf2\" is accepted")]
+    DigestType(String),
+    /// A keyslot number that is none, or that the digest names and the header lacks.
+    #[error("{0:?} is no keyslot")]
+    KeyslotName(String),
+    /// No keyslot holds the key of the data.
+    #[error("no keyslot holds the volume key")]
+    NoKeyslot,
+    /// Not `luks2`.
+    #[error("keyslot {0} is of type {1:?}, only \"luks2\" is accepted")]
+    KeyslotType(KeyslotId, String),
+    /// Another anti-forensic split than 4000 stripes.
+    #[error("keyslot {0} has an anti-forensic split that is not supported")]
+    Split(KeyslotId),
+    /// Another hash than SHA-256 and SHA-512.
+    #[error("{place} uses the hash {hash:?}, only sha256 and sha512 are accepted")]
+    Hash {
+        /// Where.
+        place: Place,
+        /// The hash's name in the header.
+        hash: String,
+    },
+    /// A key derivation without rounds, or one that would stall the machine; or its salt is none.
+    #[error("{0} has a key derivation with absurd parameters")]
+    KdfCost(Place),
+    /// A field that is not base64.
+    #[error("{0} has a salt or digest that is not base64")]
+    Base64(Place),
+    /// Outside of its room, or not on its boundary.
+    #[error("{0} lies outside of its room")]
+    OutOfBounds(Place),
+    /// Two keyslots share bytes.
+    #[error("the areas of keyslots {0} and {1} overlap")]
+    Overlap(KeyslotId, KeyslotId),
+    /// The JSON area is not as long as it says.
+    #[error("the JSON area says that it has {0} bytes, which is not so")]
+    JsonSize(u64),
+    /// The device ends before the data does.
+    #[error("the volume needs {needed} bytes, {found} are there: it is cut off")]
+    Truncated {
+        /// Bytes to the end of the data segment.
+        needed: u64,
+        /// Bytes that there are.
+        found: u64,
+    },
+}
+
+/// A part of the header, for messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The data segment.
+    Data,
+    /// The digest of the volume key.
+    Digest,
+    /// The room for keyslots.
+    KeyslotRoom,
+    /// A keyslot.
+    Keyslot(KeyslotId),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Data => f.write_str("the data segment"),
+            Self::Digest => f.write_str("the digest"),
+            Self::KeyslotRoom => f.write_str("the keyslot area"),
+            Self::Keyslot(slot) => write!(f, "keyslot {slot}"),
+        }
+    }
+}
+
+impl Layout {
+    /// Checks `metadata` of a header of `header_size` bytes on a device of `device_len` bytes.
+    pub(crate) fn new(metadata: &Metadata, header_size: u64, device_len: u64) -> Result<Self, Unsupported> {
+        let config = &metadata.config;
+        check_flags(metadata)?;
+        if metadata.keyslots.len() > MAX_OBJECTS || metadata.tokens.len() > MAX_OBJECTS {
+            return Err(Unsupported::TooMany);
+        }
+        if config.json_size.0.checked_add(binary::LEN_U64) != Some(header_size) {
+            return Err(Unsupported::JsonSize(config.json_size.0));
+        }
+        let room = Extent {
+            offset: header_size.saturating_mul(2),
+            len: config.keyslots_size.0,
+        };
+        let room_end = room
+            .end()
+            .filter(|_| room.len <= MAX_KEYSLOTS_SIZE && room.len.is_multiple_of(AREA_ALIGN))
+            .ok_or(Unsupported::OutOfBounds(Place::KeyslotRoom))?;
+        let mut all = BTreeMap::new();
+        for (name, keyslot) in &metadata.keyslots {
+            let id = KeyslotId::parse(name).ok_or_else(|| Unsupported::KeyslotName(name.clone()))?;
+            all.insert(id, slot(id, keyslot, room.offset, room_end)?);
+        }
+        no_overlap(&all)?;
+        let data = data(metadata, room_end, device_len)?;
+        let (digest, names) = digest(metadata)?;
+        let mut slots = BTreeMap::new();
+        for name in names {
+            let found = KeyslotId::parse(name).and_then(|id| all.remove_entry(&id));
+            let (id, slot) = found.ok_or_else(|| Unsupported::KeyslotName(name.clone()))?;
+            slots.insert(id, slot);
+        }
+        if slots.is_empty() {
+            return Err(Unsupported::NoKeyslot);
+        }
+        Ok(Self { slots, data, digest })
+    }
+}
+
+/// Requirements and every trace of reencryption, before anything else is looked at.
+fn check_flags(metadata: &Metadata) -> Result<(), Unsupported> {
+    let reencrypts = |value: &serde_json::Value| value.to_string().contains("reencrypt");
+    let slots_reencrypt = metadata
+        .keyslots
+        .values()
+        .any(|slot| slot.r#type == "reencrypt" || slot.mode.is_some() || slot.direction.is_some());
+    let required = metadata.config.requirements.as_ref();
+    if slots_reencrypt || required.is_some_and(reencrypts) {
+        return Err(Unsupported::Reencryption);
+    }
+    if required.is_some() {
+        return Err(Unsupported::Requirements);
+    }
+    Ok(())
+}
+
+fn slot(id: KeyslotId, raw: &metadata::Keyslot, start: u64, end: u64) -> Result<Slot, Unsupported> {
+    let place = Place::Keyslot(id);
+    if raw.r#type != "luks2" {
+        return Err(Unsupported::KeyslotType(id, raw.r#type.clone()));
+    }
+    if raw.area.r#type != "raw" {
+        return Err(Unsupported::KeyslotType(id, raw.area.r#type.clone()));
+    }
+    accept_cipher(place, &raw.area.encryption)?;
+    accept_key_size(place, raw.area.key_size)?;
+    accept_key_size(place, raw.key_size)?;
+    let af = raw
+        .af
+        .as_ref()
+        .filter(|af| af.r#type == "luks1" && usize::try_from(af.stripes) == Ok(STRIPES))
+        .ok_or(Unsupported::Split(id))?;
+    let area = Extent {
+        offset: raw.area.offset.0,
+        len: raw.area.size.0,
+    };
+    let holds_material = usize::try_from(area.len).is_ok_and(|len| len >= KEY_LEN.saturating_mul(STRIPES));
+    let inside = area.offset >= start && area.end().is_some_and(|area_end| area_end <= end);
+    let aligned = area.offset.is_multiple_of(AREA_ALIGN) && area.len.is_multiple_of(AREA_ALIGN);
+    if !(holds_material && inside && aligned) {
+        return Err(Unsupported::OutOfBounds(place));
+    }
+    let kdf = match &raw.kdf {
+        Some(Kdf::Pbkdf2 {
+            hash,
+            iterations,
+            salt,
+        }) => Some(pbkdf2(place, hash, *iterations, salt)?),
+        Some(
+            Kdf::Argon2i {
+                time,
+                memory,
+                cpus,
+                salt,
+            }
+            | Kdf::Argon2id {
+                time,
+                memory,
+                cpus,
+                salt,
+            },
+        ) => {
+            let sane =
+                (1..=64).contains(time) && (1..=MAX_ARGON2_KIB).contains(memory) && (1..=16).contains(cpus);
+            if !sane || BASE64.decode(salt.as_bytes()).is_err() {
+                return Err(Unsupported::KdfCost(place));
+            }
+            None
+        }
+        None => return Err(Unsupported::KdfCost(place)),
+    };
+    Ok(Slot {
+        area,
+        af_hash: hash(place, &af.hash)?,
+        kdf,
+    })
+}
+
+fn no_overlap(slots: &BTreeMap<KeyslotId, Slot>) -> Result<(), Unsupported> {
+    for (nth, (a, slot)) in slots.iter().enumerate() {
+        for (b, other) in slots.iter().skip(nth.saturating_add(1)) {
+            if slot.area.overlaps(other.area) {
+                return Err(Unsupported::Overlap(*a, *b));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn data(metadata: &Metadata, room_end: u64, device_len: u64) -> Result<Data, Unsupported> {
+    let segment = match metadata.segments.first_key_value() {
+        Some((name, segment)) if metadata.segments.len() == 1 && name == "0" && segment.r#type == "crypt" => {
+            segment
+        }
+        _ => return Err(Unsupported::Segments),
+    };
+    accept_cipher(Place::Data, &segment.encryption)?;
+    for (used, what) in [
+        (segment.integrity.is_some(), "integrity"),
+        (segment.flags.is_some(), "flags"),
+        (segment.iv_tweak != Decimal(0), "an IV tweak"),
+    ] {
+        if used {
+            return Err(Unsupported::SegmentOption(what));
+        }
+    }
+    let sector = match segment.sector_size {
+        512 => SectorSize::B512,
+        4096 => SectorSize::B4096,
+        other => return Err(Unsupported::SectorSize(other)),
+    };
+    let offset = segment.offset.0;
+    let wrong = Unsupported::OutOfBounds(Place::Data);
+    let len = if segment.size == "dynamic" {
+        let rest = device_len.checked_sub(offset).ok_or(Unsupported::Truncated {
+            needed: offset,
+            found: device_len,
+        })?;
+        rest & !(sector.bytes_u64().wrapping_sub(1))
+    } else {
+        segment.size.parse().map_err(|_| wrong.clone())?
+    };
+    let extent = Extent { offset, len };
+    let needed = extent.end().ok_or_else(|| wrong.clone())?;
+    if needed > device_len {
+        return Err(Unsupported::Truncated {
+            needed,
+            found: device_len,
+        });
+    }
+    let aligned = offset.is_multiple_of(AREA_ALIGN) && len.is_multiple_of(sector.bytes_u64());
+    if offset < room_end || len == 0 || !aligned {
+        return Err(wrong);
+    }
+    Ok(Data { extent, sector })
+}
+
+/// The digest of the data segment, and the names of the keyslots that hold its key.
+fn digest(metadata: &Metadata) -> Result<(KeyDigest, &[String]), Unsupported> {
+    let mut of_data = metadata
+        .digests
+        .values()
+        .filter(|digest| digest.segments.iter().any(|s| s == "0"));
+    let (Some(digest), None) = (of_data.next(), of_data.next()) else {
+        let count = metadata
+            .digests
+            .values()
+            .filter(|d| d.segments.iter().any(|s| s == "0"))
+            .count();
+        return Err(Unsupported::Digests(count));
+    };
+    if digest.r#type != "pbkdf2" {
+        return Err(Unsupported::DigestType(digest.r#type.clone()));
+    }
+    let value = BASE64
+        .decode(digest.digest.as_bytes())
+        .map_err(|_| Unsupported::Base64(Place::Digest))?;
+    let kdf = pbkdf2(Place::Digest, &digest.hash, digest.iterations, &digest.salt)?;
+    // A short digest would let many keys pass, an empty one every key.
+    if !(32..=64).contains(&value.len()) {
+        return Err(Unsupported::KdfCost(Place::Digest));
+    }
+    Ok((KeyDigest { kdf, value }, &digest.keyslots))
+}
+
+fn pbkdf2(place: Place, name: &str, iterations: u64, salt: &str) -> Result<Pbkdf2, Unsupported> {
+    let salt = BASE64
+        .decode(salt.as_bytes())
+        .map_err(|_| Unsupported::Base64(place))?;
+    let hash = hash(place, name)?;
+    u32::try_from(iterations)
+        .ok()
+        .and_then(|iterations| Pbkdf2::new(hash, iterations, salt))
+        .ok_or(Unsupported::KdfCost(place))
+}
+
+fn hash(place: Place, name: &str) -> Result<Hash, Unsupported> {
+    Hash::from_name(name).ok_or_else(|| Unsupported::Hash {
+        place,
+        hash: name.to_owned(),
+    })
+}
+
+fn accept_cipher(place: Place, cipher: &str) -> Result<(), Unsupported> {
+    if cipher == CIPHER {
+        Ok(())
+    } else {
+        Err(Unsupported::Cipher {
+            place,
+            cipher: cipher.to_owned(),
+        })
+    }
+}
+
+fn accept_key_size(place: Place, bytes: u64) -> Result<(), Unsupported> {
+    if usize::try_from(bytes) == Ok(KEY_LEN) {
+        Ok(())
+    } else {
+        Err(Unsupported::KeySize { place, bytes })
+    }
+}

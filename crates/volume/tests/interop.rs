@@ -1,0 +1,278 @@
+//! Ours against stock cryptsetup and e2fsprogs, in both directions.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub,
+    reason = "test code"
+)]
+
+mod common;
+
+use std::fs::File;
+
+use common::{DATA, PSK, SIZE, files, folder, passphrase, run, run_ok, secret, token, volume_in, volume_key};
+use volume::{HeaderCopy, OpenError, inspect, open, open_with_passphrase};
+
+#[test]
+fn cryptsetup_unlocks_ours_with_the_base64_text() {
+    let folder = folder();
+    let path = volume_in(&folder);
+    let path = path.to_str().unwrap();
+    let args = ["open", "--test-passphrase", "--key-file", "-", path];
+    run_ok("cryptsetup", &args, passphrase().as_bytes());
+    let wrong = run("cryptsetup", &args, b"something else");
+    assert_eq!(wrong.status.code(), Some(2), "a wrong passphrase is refused");
+}
+
+#[test]
+fn cryptsetup_reads_our_header_and_finds_nothing_to_repair() {
+    let folder = folder();
+    let path = volume_in(&folder);
+    let before = std::fs::read(&path).unwrap();
+    let name = path.to_str().unwrap();
+    let json: serde_json::Value = serde_json::from_str(&run_ok(
+        "cryptsetup",
+        &["luksDump", "--dump-json-metadata", name],
+        b"",
+    ))
+    .unwrap();
+    assert_eq!(json["segments"]["0"]["encryption"], "aes-xts-plain64");
+    assert_eq!(json["segments"]["0"]["sector_size"], 4096);
+    assert_eq!(json["keyslots"]["0"]["kdf"]["hash"], "sha512");
+    assert_eq!(json["tokens"]["0"], token().to_json().unwrap());
+    let text = run_ok("cryptsetup", &["luksDump", name], b"");
+    assert!(text.contains("11223344-5566-4788-99aa-bbccddeeff01"), "{text}");
+    assert!(
+        text.contains("kiosk-bern-01") && text.contains("systemd-tpm2"),
+        "{text}"
+    );
+    run_ok("cryptsetup", &["repair", "--batch-mode", name], b"");
+    assert!(
+        std::fs::read(&path).unwrap() == before,
+        "repair changed something"
+    );
+    run_ok("cryptsetup", &["isLuks", "--type", "luks2", name], b"");
+}
+
+#[test]
+fn cryptsetup_extracts_our_volume_key() {
+    let folder = folder();
+    let path = volume_in(&folder);
+    let out = run_ok(
+        "cryptsetup",
+        &[
+            "luksDump",
+            "--dump-volume-key",
+            "--batch-mode",
+            "--key-file",
+            "-",
+            path.to_str().unwrap(),
+        ],
+        passphrase().as_bytes(),
+    );
+    let hex: String = out
+        .lines()
+        .skip_while(|l| !l.contains("MK dump"))
+        .flat_map(str::chars)
+        .collect();
+    let hex: String = hex
+        .trim_start_matches("MK dump:")
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .collect();
+    volume_key().expose(|key| assert_eq!(hex, data_encoding::HEXLOWER.encode(key)));
+}
+
+/// `reencrypt --decrypt` needs no device-mapper: it is stock cryptsetup reading our sectors.
+#[test]
+fn cryptsetup_decrypts_our_data_to_a_clean_file_system() {
+    let folder = folder();
+    let path = volume_in(&folder);
+    let name = path.to_str().unwrap();
+    let header = folder.path().join("header");
+    let args = [
+        "reencrypt",
+        "--decrypt",
+        "--force-offline-reencrypt",
+        "--batch-mode",
+        "--key-file",
+        "-",
+        "--header",
+        header.to_str().unwrap(),
+        name,
+    ];
+    run_ok("cryptsetup", &args, passphrase().as_bytes());
+    run_ok("e2fsck", &["-f", "-n", name], b"");
+    let psk = run_ok("debugfs", &["-R", "cat /psk", name], b"");
+    assert_eq!(psk.as_bytes(), PSK);
+    let listing = run_ok("debugfs", &["-R", "ls -l /", name], b"");
+    let psk_line = listing.lines().find(|line| line.ends_with(" psk")).unwrap();
+    assert!(psk_line.contains("100400 (1)      0      0"), "{psk_line}");
+}
+
+fn luks_format(path: &str, extra: &[&str]) {
+    let mut args = vec!["luksFormat", "--batch-mode", "--type", "luks2", "--key-file", "-"];
+    args.extend(extra);
+    args.push(path);
+    run_ok("cryptsetup", &args, b"a passphrase");
+}
+
+const PLAIN: [&str; 10] = [
+    "--pbkdf",
+    "pbkdf2",
+    "--pbkdf-force-iterations",
+    "1000",
+    "--cipher",
+    "aes-xts-plain64",
+    "--key-size",
+    "512",
+    "--sector-size",
+    "4096",
+];
+
+#[test]
+fn ours_opens_what_cryptsetup_made() {
+    let folder = folder();
+    for (name, hash, sector) in [("a", "sha256", "4096"), ("b", "sha512", "512")] {
+        let path = folder.path().join(name);
+        File::create(&path).unwrap().set_len(SIZE).unwrap();
+        let mut args = PLAIN.to_vec();
+        args[9] = sector;
+        args.extend(["--hash", hash, "--label", name]);
+        luks_format(path.to_str().unwrap(), &args);
+        let header = inspect(&File::open(&path).unwrap()).unwrap();
+        assert_eq!(
+            (header.label(), header.copy(), header.data_len()),
+            (name, HeaderCopy::Both, SIZE - DATA)
+        );
+        open_with_passphrase(File::open(&path).unwrap(), b"a passphrase").unwrap();
+        let wrong = open_with_passphrase(File::open(&path).unwrap(), b"another");
+        assert!(matches!(wrong, Err(OpenError::WrongSecret)));
+    }
+}
+
+#[test]
+fn ours_opens_a_slot_that_cryptsetup_added_and_still_opens_its_own() {
+    let folder = folder();
+    let path = volume_in(&folder);
+    let key_file = folder.path().join("new");
+    std::fs::write(&key_file, b"a new passphrase").unwrap();
+    let args = [
+        "luksAddKey",
+        "--batch-mode",
+        "--pbkdf",
+        "pbkdf2",
+        "--pbkdf-force-iterations",
+        "1000",
+        "--key-file",
+        "-",
+        path.to_str().unwrap(),
+        key_file.to_str().unwrap(),
+    ];
+    run_ok("cryptsetup", &args, passphrase().as_bytes());
+    let theirs = open_with_passphrase(File::open(&path).unwrap(), b"a new passphrase").unwrap();
+    assert_eq!(theirs.read("/psk").unwrap().as_slice(), PSK);
+    let ours = open(File::open(&path).unwrap(), &secret()).unwrap();
+    assert_eq!(ours.read("/psk").unwrap().as_slice(), PSK);
+}
+
+/// cryptsetup encrypts known data in place, in userspace; ours reads it back, with both sector sizes.
+#[test]
+fn ours_decrypts_data_that_cryptsetup_encrypted() {
+    let folder = folder();
+    for sector in ["512", "4096"] {
+        let path = folder.path().join(sector);
+        let plain: Vec<u8> = (0..SIZE / 8)
+            .flat_map(|n| (n * 2_654_435_761).to_le_bytes())
+            .collect();
+        let mut grown = plain.clone();
+        grown.resize(plain.len() + (32 << 20), 0);
+        std::fs::write(&path, &grown).unwrap();
+        let mut args = vec![
+            "reencrypt",
+            "--encrypt",
+            "--batch-mode",
+            "--type",
+            "luks2",
+            "--reduce-device-size",
+            "32M",
+        ];
+        args.extend(PLAIN);
+        *args.last_mut().unwrap() = sector;
+        args.extend(["--key-file", "-", path.to_str().unwrap()]);
+        run_ok("cryptsetup", &args, b"a passphrase");
+        let volume = open_with_passphrase(File::open(&path).unwrap(), b"a passphrase").unwrap();
+        for offset in [0, 4095, 1 << 20, (8 << 20) + 511] {
+            let mut found = vec![0; 10_000];
+            volume
+                .read_data(u64::try_from(offset).unwrap(), &mut found)
+                .unwrap();
+            assert!(
+                found == plain[offset..offset + 10_000],
+                "sector {sector}, offset {offset}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_cryptsetup_makes_otherwise_is_refused_politely() {
+    let folder = folder();
+    let cases: [(&[&str], &str); 3] = [
+        (
+            &["--cipher", "aes-cbc-essiv:sha256", "--key-size", "256"],
+            "is encrypted with \"aes-cbc-essiv:sha256\"",
+        ),
+        (
+            &["--cipher", "aes-xts-plain64", "--key-size", "256"],
+            "has a key of 32 bytes",
+        ),
+        (
+            &[
+                "--cipher",
+                "aes-xts-plain64",
+                "--key-size",
+                "512",
+                "--hash",
+                "sha1",
+            ],
+            "uses the hash \"sha1\"",
+        ),
+    ];
+    for (number, (extra, message)) in cases.into_iter().enumerate() {
+        let path = folder.path().join(number.to_string());
+        File::create(&path).unwrap().set_len(SIZE).unwrap();
+        let mut args = vec!["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"];
+        args.extend(extra);
+        luks_format(path.to_str().unwrap(), &args);
+        let refused = inspect(&File::open(&path).unwrap()).unwrap_err().to_string();
+        assert!(refused.contains(message), "{refused}");
+    }
+}
+
+#[test]
+fn files_read_back_through_our_reader() {
+    let folder = folder();
+    let path = volume_in(&folder);
+    let volume = open(File::open(&path).unwrap(), &secret()).unwrap();
+    for file in files() {
+        assert_eq!(*volume.read(file.path).unwrap(), *file.data, "{}", file.path);
+    }
+    let list = volume.list("/").unwrap();
+    let names: Vec<_> = list
+        .iter()
+        .map(|entry| (entry.name.as_str(), entry.mode, entry.is_dir))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            ("device.toml", 0o444, false),
+            ("etc", 0o755, true),
+            ("lost+found", 0o700, true),
+            ("psk", 0o400, false)
+        ]
+    );
+}
