@@ -14,7 +14,7 @@ use cfb_mode::{
     Encryptor,
     cipher::{AsyncStreamCipher as _, KeyIvInit as _},
 };
-use domain::{CredentialSecret, TpmName};
+use domain::{CredentialSecret, HashAlg, TpmName};
 use p256::{
     NonZeroScalar, PublicKey, SecretKey, ecdh::diffie_hellman, elliptic_curve::sec1::ToEncodedPoint as _,
 };
@@ -33,6 +33,8 @@ const STORAGE: &[u8] = b"STORAGE\0";
 const INTEGRITY: &[u8] = b"INTEGRITY\0";
 /// Bytes of a seed, an HMAC key and a P-256 coordinate: `nameAlg` of both EK templates is SHA-256.
 const SEED_LEN: usize = 32;
+/// The size field of the `TPM2B_DIGEST` that holds a [`CredentialSecret`].
+const SECRET_SIZE: u16 = 32;
 
 /// What TPM2_ActivateCredential takes, marshalled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +69,8 @@ pub fn make_credential(
     secret: &CredentialSecret,
     entropy: &[u8; 64],
 ) -> Result<Credential, CredentialError> {
-    // A handle of 4 bytes is a Name too (part 1, 16), of things that cannot attest.
-    if !matches!(object.as_bytes().len(), 22 | 34 | 50 | 66) {
+    // A bare handle is a Name too (part 1, 16), of things that cannot attest.
+    if !is_digest_name(object.as_bytes()) {
         return Err(CredentialError::Name);
     }
     let (seed, encrypted_seed) = match ek.key() {
@@ -80,6 +82,13 @@ pub fn make_credential(
     Ok(Credential {
         id_object: id_object(&seed, object, secret),
         encrypted_secret,
+    })
+}
+
+fn is_digest_name(name: &[u8]) -> bool {
+    let split = name.split_first_chunk::<2>();
+    split.is_some_and(|(id, digest)| {
+        HashAlg::from_tpm_id(u16::from_be_bytes(*id)).is_some_and(|alg| alg.digest_len() == digest.len())
     })
 }
 
@@ -131,9 +140,9 @@ fn id_object(seed: &[u8; SEED_LEN], object: &TpmName, secret: &CredentialSecret)
     let mut storage = Zeroizing::new([0; 16]);
     kdfa(seed, STORAGE, object.as_bytes(), storage.as_mut_slice());
     let mut identity = Zeroizing::new([0; 2 + CredentialSecret::LEN]);
-    // A TPM2B: its size, 32, in two octets.
-    identity[1] = 32;
-    secret.expose(|bytes| identity[2..].copy_from_slice(bytes));
+    let (size, room) = identity.split_at_mut(2);
+    size.copy_from_slice(&SECRET_SIZE.to_be_bytes());
+    secret.expose(|bytes| room.copy_from_slice(bytes));
     Encryptor::<Aes128>::new((&*storage).into(), &[0; 16].into()).encrypt(identity.as_mut_slice());
 
     let mut integrity = Zeroizing::new([0; SEED_LEN]);

@@ -39,7 +39,9 @@ pub(super) fn encrypt(
     mask(masked_seed.as_mut_slice(), block.as_slice());
 
     let mut encoded = Zeroizing::new([0; MODULUS_LEN]);
-    let (seed_room, block_room) = encoded[1..].split_at_mut(HASH_LEN);
+    // The first octet stays zero.
+    let (head, block_room) = encoded.split_at_mut(1 + HASH_LEN);
+    let (_, seed_room) = head.split_at_mut(1);
     seed_room.copy_from_slice(masked_seed.as_slice());
     block_room.copy_from_slice(block.as_slice());
     power(modulus, &encoded)

@@ -1,0 +1,8 @@
+//! A comparison of PCRs cannot be claimed.
+use evidence::{Fresh, PcrsMatch};
+
+fn make(fresh: Fresh<'static>) -> PcrsMatch<'static> {
+    PcrsMatch { fresh }
+}
+
+fn main() {}
