@@ -23,9 +23,9 @@ use crate::{
     kdf::{self, Hash, Pbkdf2},
     keyslot,
     metadata::{Af, Area, Config, Decimal, Digest, Kdf, Keyslot, Metadata, Segment},
-    sectors::{CIPHER, KEY_LEN, SectorSize},
+    sectors::{CIPHER, KEY_LEN, SectorCipher, SectorSize},
     stream::{self, StreamError},
-    target,
+    target::{self, Room},
     validate::AREA_ALIGN,
 };
 
@@ -116,8 +116,7 @@ impl From<StreamError> for CreateError {
 /// 0, whose passphrase is the base64 text of its 32 bytes (PBKDF2-SHA512, 1000 rounds, as systemd does).
 ///
 /// # Errors
-/// [`CreateError`]. An error before the first write leaves the target as it was, but for the length of an empty file;
-/// a later one leaves it without a valid header.
+/// [`CreateError`]. An error before the first write leaves the target as it was, a later one without a valid header.
 pub fn create(
     target: &File,
     recipe: &Recipe<'_>,
@@ -127,7 +126,11 @@ pub fn create(
     entropy: &mut dyn FnMut(&mut [u8]),
 ) -> Result<Created, CreateError> {
     let data_len = check(recipe, token)?;
-    target::prepare(target, recipe.size, recipe.existing == Existing::Overwrite)?;
+    // A key that OpenSSL refuses is refused now and not after the first write.
+    volume_key
+        .expose(|key| SectorCipher::encryptor(key, SectorSize::B4096))
+        .map(drop)?;
+    let room = target::check(target, recipe.size, recipe.existing == Existing::Overwrite)?;
     let image = filesystem::make(recipe.files, data_len, &uuid(draw(entropy)), &uuid(draw(entropy)))?;
 
     let slot_kdf = pbkdf2(Hash::Sha512, draw(entropy))?;
@@ -138,6 +141,9 @@ pub fn create(
     let metadata = metadata(data_len, token, &slot_kdf, &digest_kdf, &digest)?;
     let headers = headers(recipe, &metadata, entropy)?;
 
+    if room == Room::Grows {
+        target.set_len(recipe.size).map_err(CreateError::Write)?;
+    }
     wipe(target).map_err(CreateError::Write)?;
     stream::encrypt(&image, data_len, target, DATA_OFFSET, volume_key)?;
     finish(target, &area, &headers).map_err(CreateError::Write)?;

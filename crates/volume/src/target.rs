@@ -85,19 +85,26 @@ pub(crate) fn search(target: &File) -> io::Result<Option<Found>> {
     Ok(None)
 }
 
-/// Checks the target and makes it long enough. An empty file grows; `overwrite` also lets a short one grow.
-///
-/// Nothing but the length is changed.
-pub(crate) fn prepare(target: &File, needed: u64, overwrite: bool) -> Result<(), TargetError> {
+/// Whether the target has to grow before it is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It is long enough.
+    There,
+    /// It is an empty file, or a short one that may be overwritten.
+    Grows,
+}
+
+/// Checks the target without changing it.
+pub(crate) fn check(target: &File, needed: u64, overwrite: bool) -> Result<Room, TargetError> {
     if !overwrite && let Some(found) = search(target)? {
         return Err(TargetError::Occupied(found));
     }
     let found = target.len()?;
     let grows = target.metadata()?.is_file() && (found == 0 || overwrite);
     if found >= needed {
-        Ok(())
+        Ok(Room::There)
     } else if grows {
-        Ok(target.set_len(needed)?)
+        Ok(Room::Grows)
     } else {
         Err(TargetError::TooSmall { needed, found })
     }
@@ -118,9 +125,9 @@ mod tests {
             let found = search(&target).unwrap().unwrap();
             // FAT32 has the shorter mark elsewhere; every other is found under its own name.
             assert_eq!((found.what, found.offset), (*what, *offset));
-            let refused = prepare(&target, 1 << 20, false);
+            let refused = check(&target, 1 << 20, false);
             assert!(matches!(refused, Err(TargetError::Occupied(f)) if f == found));
-            prepare(&target, 1 << 20, true).unwrap();
+            check(&target, 1 << 20, true).unwrap();
         }
     }
 
@@ -139,11 +146,12 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_kept_or_grown_as_told() {
+    fn only_empty_and_overwritten_files_grow() {
         let target = tempfile::tempfile().unwrap();
-        prepare(&target, 8192, false).unwrap();
-        assert_eq!(target.metadata().unwrap().len(), 8192);
-        let small = prepare(&target, 16384, false);
+        assert_eq!(check(&target, 8192, false).unwrap(), Room::Grows);
+        target.set_len(8192).unwrap();
+        assert_eq!(check(&target, 4096, false).unwrap(), Room::There);
+        let small = check(&target, 16384, false);
         assert!(matches!(
             small,
             Err(TargetError::TooSmall {
@@ -151,19 +159,19 @@ mod tests {
                 found: 8192
             })
         ));
-        prepare(&target, 16384, true).unwrap();
-        prepare(&target, 4096, false).unwrap();
-        assert_eq!(target.metadata().unwrap().len(), 16384);
-        // A device does not grow.
+        assert_eq!(check(&target, 16384, true).unwrap(), Room::Grows);
         let device = File::options().read(true).write(true).open("/dev/null").unwrap();
         assert!(matches!(
-            prepare(&device, 4096, true),
+            check(&device, 4096, true),
             Err(TargetError::TooSmall { .. })
         ));
-        let unreadable = File::options().write(true).open("/dev/full").unwrap();
-        assert!(matches!(
-            prepare(&unreadable, 4096, false),
-            Err(TargetError::Io(_))
-        ));
+    }
+
+    #[test]
+    fn a_target_that_cannot_be_read_is_not_searched_for_nothing() {
+        let target = tempfile::NamedTempFile::new().unwrap();
+        target.as_file().set_len(8192).unwrap();
+        let write_only = File::options().write(true).open(target.path()).unwrap();
+        assert!(matches!(check(&write_only, 4096, false), Err(TargetError::Io(_))));
     }
 }

@@ -230,3 +230,91 @@ impl TryFrom<Raw> for SystemdTpm2 {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// As systemd 252 writes it.
+    fn systemd_252() -> Value {
+        json!({
+            "type": "systemd-tpm2", "keyslots": ["1"], "tpm2-blob": "AKsA/w==", "tpm2-pcrs": [7, 11],
+            "tpm2-pcr-bank": "sha256", "tpm2-primary-alg": "ecc", "tpm2-policy-hash": "cd".repeat(32), "tpm2-pin": false
+        })
+    }
+
+    #[test]
+    fn what_systemd_writes_round_trips() {
+        let token = SystemdTpm2::from_json(systemd_252()).unwrap();
+        assert_eq!(token.keyslot.get(), 1);
+        assert_eq!(token.blob, [0, 0xab, 0, 0xff]);
+        assert_eq!(token.pcrs.to_string(), "sha256:7,11");
+        assert_eq!(token.policy_hash, [0xcd; 32]);
+        assert_eq!(token.to_json().unwrap(), systemd_252());
+    }
+
+    #[test]
+    fn absent_bank_and_primary_are_those_of_the_first_versions() {
+        let mut json = systemd_252();
+        let object = json.as_object_mut().unwrap();
+        object.remove("tpm2-pcr-bank");
+        object.remove("tpm2-primary-alg");
+        assert_eq!(
+            SystemdTpm2::from_json(json).unwrap(),
+            SystemdTpm2::from_json(systemd_252()).unwrap()
+        );
+    }
+
+    #[test]
+    fn what_we_cannot_do_is_unsupported() {
+        for (field, value) in [
+            ("tpm2-pin", json!(true)),
+            ("tpm2_salt", json!("AAAA")),
+            ("tpm2_pubkey_pcrs", json!([11])),
+            ("tpm2_pubkey", json!("AAAA")),
+            ("tpm2_srk", json!("AAAA")),
+            ("tpm2_pcrlock", json!(true)),
+            ("tpm2-pcrs", json!([])),
+        ] {
+            let mut json = systemd_252();
+            json[field] = value;
+            let refused = SystemdTpm2::from_json(json);
+            assert!(
+                matches!(refused, Err(TokenError::Unsupported(_))),
+                "{field}: {refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_nobody_writes_is_malformed() {
+        let long = BASE64.encode(&[0; MAX_BLOB + 1]);
+        for (field, value) in [
+            ("type", json!("systemd-fido2")),
+            ("keyslots", json!([])),
+            ("keyslots", json!(["0", "1"])),
+            ("keyslots", json!(["32"])),
+            ("keyslots", json!(["01"])),
+            ("keyslots", json!([0])),
+            ("tpm2-blob", json!("")),
+            ("tpm2-blob", json!("%")),
+            ("tpm2-blob", json!(long)),
+            ("tpm2-pcrs", json!([24])),
+            ("tpm2-pcrs", json!([7, 7])),
+            ("tpm2-pcr-bank", json!("md5")),
+            ("tpm2-primary-alg", json!("dsa")),
+            ("tpm2-policy-hash", json!("cd")),
+            ("tpm2-new", json!(1)),
+        ] {
+            let mut json = systemd_252();
+            json[field] = value;
+            let refused = SystemdTpm2::from_json(json);
+            assert!(
+                matches!(refused, Err(TokenError::Malformed(_))),
+                "{field}: {refused:?}"
+            );
+        }
+    }
+}

@@ -161,3 +161,28 @@ pub fn run_ok(tool: &str, args: &[&str], input: &[u8]) -> String {
     assert!(out.status.success(), "{tool} {args:?}: {said}");
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
+
+/// Puts right checksums over both copies, whatever they hold.
+pub fn reseal(volume: &mut [u8]) {
+    for start in [0, 0x4000] {
+        let copy = &mut volume[start..start + 0x4000];
+        copy[448..512].fill(0);
+        let sum = domain::Sha256Digest::of(copy);
+        copy[448..480].copy_from_slice(sum.as_bytes());
+    }
+}
+
+/// Changes the JSON of both copies and puts the checksums right: what an attacker does who knows the format.
+pub fn edit(volume: &mut [u8], change: impl FnOnce(&mut serde_json::Value)) {
+    let area = &volume[4096..0x4000];
+    let end = area.iter().position(|b| *b == 0).unwrap();
+    let mut json = serde_json::from_slice(&area[..end]).unwrap();
+    change(&mut json);
+    let text = serde_json::to_vec(&json).unwrap();
+    for start in [4096, 0x5000] {
+        let area = &mut volume[start..start + 0x3000];
+        area.fill(0);
+        area[..text.len()].copy_from_slice(&text);
+    }
+    reseal(volume);
+}
