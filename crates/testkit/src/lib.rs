@@ -16,8 +16,12 @@ pub mod canary;
 pub mod clock;
 pub mod etcd;
 pub mod swtpm;
+pub mod tap;
 pub mod upstream;
 
 pub use canary::Canary;
 pub use clock::ManualClock;
+pub use etcd::Etcd;
 pub use swtpm::Swtpm;
+pub use tap::Tap;
+pub use upstream::Upstream;

@@ -106,7 +106,6 @@ impl Swtpm {
         command
             .current_dir(self.dir.path())
             .env("TPM2TOOLS_TCTI", self.tcti())
-            .env("TSS2_LOG", "all+NONE")
             .stdin(Stdio::null());
         command
     }
@@ -220,7 +219,7 @@ fn try_spawn(dir: &Path, port: u16, deadline: Instant) -> Option<Child> {
 }
 
 /// A free port whose successor is free too, below the range from which the kernel takes ports for connections.
-fn free_pair() -> Option<u16> {
+pub(crate) fn free_pair() -> Option<u16> {
     let draw = RandomState::new().hash_one(std::process::id()) % 5_000;
     let port = 20_000 + 2 * u16::try_from(draw).ok()?;
     let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();

@@ -75,10 +75,14 @@ impl Tpm {
             return Err(TpmError::NoAk(handle));
         }
         let persistent = PersistentTpmHandle::new(handle.get()).doing(doing)?;
-        let object = self
+        let mut object = self
             .plain(|c| c.tr_from_tpm_public(persistent.into()))
             .doing(doing)?;
-        self.evict_control(object, persistent, doing)
+        self.evict_control(object, persistent, doing)?;
+        // tpm2-tss keeps what it knew of the key and would refuse another one at this handle ("name mismatch");
+        // tss-esapi has forgotten it already, and says so. Neither is a failure.
+        let _ = self.context.tr_close(&mut object);
+        Ok(())
     }
 
     /// The device's half of credential activation (TPM 2.0 Library part 1, 24): opens a credential that was made for this EK and this AK.
@@ -176,4 +180,29 @@ fn tpm_name(name: &Name) -> Result<TpmName, TpmError> {
 pub(crate) fn unsized_2b(bytes: &[u8]) -> Option<&[u8]> {
     let (size, content) = bytes.split_first_chunk()?;
     (usize::from(u16::from_be_bytes(*size)) == content.len()).then_some(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::Swtpm;
+
+    use super::*;
+
+    #[test]
+    fn a_key_with_another_parents_qualified_name_is_no_child_of_the_ek() {
+        let swtpm = Swtpm::start();
+        let mut tpm = Tpm::open(&swtpm.tcti().parse().unwrap()).unwrap();
+        let ak = tpm.create_ak(EkAlg::EccP256, AkHandle::default()).unwrap();
+        let check = |tpm: &mut Tpm, alg, ak: &AkInfo| tpm.with_ek(alg, |_, _, ek| check_parentage(ek, ak));
+        assert_eq!(check(&mut tpm, EkAlg::EccP256, &ak), Ok(()));
+        assert_eq!(check(&mut tpm, EkAlg::Rsa2048, &ak), Err(TpmError::NotChildOfEk));
+        let renamed = AkInfo {
+            name: ak.qualified_name.clone(),
+            ..ak
+        };
+        assert_eq!(
+            check(&mut tpm, EkAlg::EccP256, &renamed),
+            Err(TpmError::NotChildOfEk)
+        );
+    }
 }

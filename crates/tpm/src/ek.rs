@@ -5,9 +5,8 @@
 
 use domain::TpmPublic;
 use tss_esapi::{
-    abstraction::nv,
-    constants::SessionType,
-    handles::{AuthHandle, KeyHandle, NvIndexTpmHandle, TpmHandle},
+    constants::{PropertyTag, SessionType},
+    handles::{AuthHandle, KeyHandle, NvIndexHandle, NvIndexTpmHandle, TpmHandle},
     interface_types::{
         resource_handles::{Hierarchy, NvAuth},
         session_handles::{AuthSession, PolicySession},
@@ -90,12 +89,39 @@ impl Tpm {
         let mut object = self
             .plain(|c| c.tr_from_tpm_public(TpmHandle::NvIndex(index)))
             .doing(doing)?;
-        let auth = NvAuth::NvIndex(object.into());
-        let read = self.with_password(|c| nv::read_full(c, auth, index)).doing(doing);
+        let read = self.read_index(object.into());
         let closed = self.context.tr_close(&mut object).doing(doing);
         let padded = read?;
         closed?;
         Ok(Some(unpad(padded)))
+    }
+
+    /// Reads an NV index whole, in portions that the TPM takes, with the index's own (empty) password.
+    fn read_index(&mut self, index: NvIndexHandle) -> Result<Vec<u8>, TpmError> {
+        let doing = "read the endorsement key's certificate";
+        let (public, _) = self.plain(|c| c.nv_read_public(index)).doing(doing)?;
+        let most = self
+            .context
+            .get_tpm_property(PropertyTag::NvBufferMax)
+            .doing(doing)?
+            .unwrap_or(0);
+        // Every TPM takes 512 bytes; tpm2-tss has room for 2048.
+        let most = usize::try_from(most).unwrap_or(0).clamp(512, 2048);
+        let mut content = Vec::with_capacity(public.data_size());
+        while content.len() < public.data_size() {
+            let left = public.data_size().saturating_sub(content.len()).min(most);
+            let (Ok(size), Ok(offset)) = (u16::try_from(left), u16::try_from(content.len())) else {
+                return Err(TpmError::Nonsense("an index of that size"));
+            };
+            let part = self
+                .with_password(|c| c.nv_read(NvAuth::NvIndex(index), index, size, offset))
+                .doing(doing)?;
+            if part.is_empty() {
+                return Err(TpmError::Nonsense("an index that ends early"));
+            }
+            content.extend_from_slice(part.value());
+        }
+        Ok(content)
     }
 }
 

@@ -62,7 +62,7 @@ impl Tpm {
             let read: Vec<PcrSlot> = read
                 .get_selections()
                 .iter()
-                .flat_map(|portion| portion.selected())
+                .flat_map(tss_esapi::structures::PcrSelection::selected)
                 .collect();
             let before = left.len();
             let mut digests = digests.value().iter();

@@ -109,3 +109,41 @@ fn scheme_hash(signature: &Signature) -> Result<HashAlg, TpmError> {
         _ => Err(TpmError::Nonsense("a signature with a hash that we do not use")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::{PcrIndex, PcrValue};
+    use testkit::Swtpm;
+
+    use super::*;
+    use crate::EkAlg;
+
+    /// Quotes while PCR 7 is extended between reading and quoting, the first `times` times.
+    fn quote_under_extends(times: usize) -> Result<usize, TpmError> {
+        let swtpm = Swtpm::start();
+        let mut tpm = Tpm::open(&swtpm.tcti().parse().unwrap()).unwrap();
+        let seven = PcrIndex::try_from(7).unwrap();
+        let pcrs = PcrSelection::new(HashAlg::Sha256, [seven]).unwrap();
+        tpm.create_ak(EkAlg::EccP256, AkHandle::default()).unwrap();
+        let mut tries = 0;
+        let quote = tpm.quote_between(AkHandle::default(), &[1; 32], &pcrs, |tpm| {
+            tries += 1;
+            if tries > times {
+                return Ok(());
+            }
+            tpm.extend(
+                seven,
+                HashAlg::Sha256,
+                &PcrValue::new(HashAlg::Sha256, &[2; 32]).unwrap(),
+            )
+        })?;
+        assert_eq!(quote.pcrs, tpm.read_pcrs(&pcrs).unwrap());
+        Ok(tries)
+    }
+
+    #[test]
+    fn a_quote_starts_over_when_a_pcr_moves_and_gives_up_when_it_never_rests() {
+        assert_eq!(quote_under_extends(2), Ok(3));
+        assert_eq!(quote_under_extends(usize::MAX), Err(TpmError::PcrsKeepMoving));
+    }
+}

@@ -62,6 +62,17 @@ impl Tpm {
         to: &PcrSelection,
         force_uninitialised: bool,
     ) -> Result<SealedObject, SealError> {
+        self.seal_between(secret, to, force_uninitialised, |_| Ok(()))
+    }
+
+    /// As [`Tpm::seal`]; `between` runs after it is sealed and before it is unsealed.
+    fn seal_between(
+        &mut self,
+        secret: &SealedSecret,
+        to: &PcrSelection,
+        force_uninitialised: bool,
+        between: impl FnOnce(&mut Self) -> Result<(), TpmError>,
+    ) -> Result<SealedObject, SealError> {
         let pcrs = self.read_pcrs(to)?;
         if let Some((index, _)) = pcrs.iter().find(|(_, value)| value.is_uninitialised())
             && !force_uninitialised
@@ -84,6 +95,7 @@ impl Tpm {
             })?;
             SealedObject::new(&made.out_private, &made.out_public, policy, PrimaryAlg::Ecc)
         })?;
+        between(self)?;
         match self.unseal(&object, to) {
             Ok(back) if back.ct_eq(secret) => Ok(object),
             Ok(_) => Err(SealError::ReadBack(None)),
@@ -141,5 +153,36 @@ impl Tpm {
             && name_hashing_algorithm == *wanted_hash
             && auth_policy == *wanted_policy
             && parameters == *wanted_parameters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{HashAlg, PcrValue};
+    use testkit::Swtpm;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_that_does_not_come_back_is_not_called_sealed() {
+        let swtpm = Swtpm::start();
+        swtpm.extend(7, b"measured");
+        let mut tpm = Tpm::open(&swtpm.tcti().parse().unwrap()).unwrap();
+        let seven = PcrIndex::try_from(7).unwrap();
+        let pcrs = PcrSelection::new(HashAlg::Sha256, [seven]).unwrap();
+        let secret = SealedSecret::copy_from(&[1; 32]).unwrap();
+        let error = tpm
+            .seal_between(&secret, &pcrs, false, |tpm| {
+                tpm.extend(
+                    seven,
+                    HashAlg::Sha256,
+                    &PcrValue::new(HashAlg::Sha256, &[2; 32]).unwrap(),
+                )
+            })
+            .err();
+        assert_eq!(
+            error,
+            Some(SealError::ReadBack(Some(UnsealError::PolicyMismatch(pcrs))))
+        );
     }
 }

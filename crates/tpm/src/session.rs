@@ -67,14 +67,7 @@ impl Tpm {
         if let Kind::Device(path) = tcti.kind()
             && let Err(error) = OpenOptions::new().read(true).write(true).open(path)
         {
-            return Err(match error.kind() {
-                io::ErrorKind::PermissionDenied => Attempt::Final(TpmError::Forbidden { tcti: tcti.clone() }),
-                io::ErrorKind::ResourceBusy => Attempt::Again(error.to_string()),
-                _ => Attempt::Final(TpmError::Absent {
-                    tcti: tcti.clone(),
-                    reason: error.to_string(),
-                }),
-            });
+            return Err(Attempt::of(&error, tcti));
         }
         let conf = tcti.conf().map_err(|error| Attempt::Again(error.to_string()))?;
         match Context::new(conf) {
@@ -186,7 +179,49 @@ impl Tpm {
     }
 }
 
+#[derive(Debug, PartialEq, Eq)]
 enum Attempt {
     Final(TpmError),
     Again(String),
+}
+
+impl Attempt {
+    fn of(error: &io::Error, tcti: &Tcti) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Final(TpmError::Forbidden { tcti: tcti.clone() }),
+            // /dev/tpm0 serves one program at a time.
+            io::ErrorKind::ResourceBusy => Self::Again(error.to_string()),
+            _ => Self::Final(TpmError::Absent {
+                tcti: tcti.clone(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_device_is_worth_waiting_for_and_a_forbidden_one_is_not() {
+        let tcti: Tcti = "device:/dev/tpm0".parse().unwrap();
+        let of = |kind: io::ErrorKind| Attempt::of(&kind.into(), &tcti);
+        assert!(matches!(of(io::ErrorKind::ResourceBusy), Attempt::Again(_)));
+        assert!(matches!(
+            of(io::ErrorKind::NotFound),
+            Attempt::Final(TpmError::Absent { .. })
+        ));
+        let Attempt::Final(forbidden) = of(io::ErrorKind::PermissionDenied) else {
+            panic!("waits")
+        };
+        assert_eq!(forbidden, TpmError::Forbidden { tcti: tcti.clone() });
+        assert!(forbidden.hint().unwrap().contains("group tss"));
+    }
+
+    #[test]
+    fn a_connection_may_move_to_another_thread() {
+        const fn is_send<T: Send>() {}
+        is_send::<Tpm>();
+    }
 }
