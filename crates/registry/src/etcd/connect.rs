@@ -121,6 +121,3 @@ fn read(what: &'static str, path: &Path, holds: Holds) -> Result<Zeroizing<Vec<u
     }
     Ok(bytes)
 }
-
-#[cfg(test)]
-mod tests;

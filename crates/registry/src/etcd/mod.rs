@@ -215,6 +215,3 @@ mod tonic_code {
     pub(super) const PERMISSION_DENIED: i32 = 7;
     pub(super) const UNAUTHENTICATED: i32 = 16;
 }
-
-#[cfg(test)]
-mod tests;

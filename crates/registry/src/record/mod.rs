@@ -18,3 +18,6 @@ pub use decode::{MAX_RECORD_LEN, Unreadable, Version1};
 pub use device::{DeviceRecord, DeviceState, EkTrust, PreviousPsk, PskSlots, TpmIdentity};
 pub use policy::{EvidencePolicy, InvalidEvidencePolicy, PolicyRecord, SESSION_TTL_MAX, SESSION_TTL_MIN};
 pub use seen::SeenRecord;
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,220 @@
+//! What is SQLite's own: the file.
 
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{WatchError, store::Change};
+
+fn options() -> Options {
+    Options {
+        call_timeout: Duration::from_millis(300),
+        alive_every: Duration::from_millis(100),
+        ..Options::default()
+    }
+}
+
+async fn open(dir: &TempDir) -> Result<SqliteStore, OpenError> {
+    SqliteStore::open(&dir.path().join("registry.db"), &options()).await
+}
+
+fn put(value: &str) -> Vec<Put> {
+    vec![Put {
+        key: "/k".to_owned(),
+        value: value.into(),
+    }]
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[tokio::test]
+async fn the_file_and_its_log_are_their_owners_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await.unwrap();
+    store.commit(Vec::new(), put("v")).await.unwrap();
+    for name in ["registry.db", "registry.db-wal", "registry.db-shm"] {
+        assert_eq!(mode(&dir.path().join(name)), 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_others_may_write_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&dir).await.unwrap());
+    let path = dir.path().join("registry.db");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).unwrap();
+    let refused = open(&dir).await;
+    assert!(
+        matches!(refused, Err(OpenError::Mode { mode: 0o660, .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn other_files_are_refused_and_left_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("registry.db");
+    let text = "this is no database, and long enough for a header of one\n".repeat(20);
+    fs::write(&path, &text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let refused = open(&dir).await;
+    assert!(
+        matches!(refused, Err(OpenError::NotARegistry { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+
+    fs::remove_file(&path).unwrap();
+    let foreign = Connection::open(&path).unwrap();
+    foreign.execute_batch("CREATE TABLE theirs (a)").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let refused = open(&dir).await;
+    assert!(
+        matches!(refused, Err(OpenError::NotARegistry { .. })),
+        "{refused:?}"
+    );
+    let tables: i64 = foreign
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))
+        .unwrap();
+    assert_eq!(tables, 1);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&dir).await.unwrap());
+    let connection = Connection::open(dir.path().join("registry.db")).unwrap();
+    connection.pragma_update(None, "user_version", 2).unwrap();
+    let refused = open(&dir).await;
+    assert!(
+        matches!(
+            refused,
+            Err(OpenError::NewerSchema {
+                found: 2,
+                known: 1,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = SqliteStore::open(&dir.path().join("no/registry.db"), &options()).await;
+    assert!(matches!(refused, Err(OpenError::File { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn options_for_etcd_are_refused() {
+    let mut options = options();
+    options.tls = Some(crate::TlsFiles {
+        ca: "ca.pem".into(),
+        identity: None,
+    });
+    let url = "sqlite:registry.db".parse().unwrap();
+    let refused = crate::open(&url, &options, &"demo".parse().unwrap()).await;
+    assert!(matches!(refused, Err(OpenError::NotForFiles)), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_made_once_however_many_open_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = tokio::join!(open(&dir), open(&dir), open(&dir), open(&dir));
+    let stores = [
+        opened.0.unwrap(),
+        opened.1.unwrap(),
+        opened.2.unwrap(),
+        opened.3.unwrap(),
+    ];
+    for (n, store) in (1..).zip(&stores) {
+        let done = store.commit(Vec::new(), put("v")).await.unwrap();
+        assert!(matches!(done, Commit::Done(revision) if revision == Revision::new(n)));
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_keeps_the_file_makes_calls_time_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await.unwrap();
+    let other = Connection::open(dir.path().join("registry.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = store.commit(Vec::new(), put("v")).await;
+    assert!(matches!(refused, Err(Unavailable::TimedOut(_))), "{refused:?}");
+    assert_eq!(store.get("/k").await.unwrap(), None);
+    other.execute_batch("ROLLBACK").unwrap();
+    store.commit(Vec::new(), put("v")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_read_only_database_denies_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await.unwrap();
+    store
+        .call(|c| c.pragma_update(None, "query_only", true))
+        .await
+        .unwrap();
+    let refused = store.commit(Vec::new(), put("v")).await;
+    assert!(matches!(refused, Err(Unavailable::Denied(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_file_is_reported_and_opened_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("registry.db");
+    let store = open(&dir).await.unwrap();
+    let mut changes = store.watch("/").await.unwrap();
+    assert!(matches!(changes.recv().await, Some(Ok(Change::All(rows))) if rows.is_empty()));
+    drop(store);
+    for name in ["registry.db", "registry.db-wal", "registry.db-shm"] {
+        let _ = fs::remove_file(dir.path().join(name));
+    }
+    let replaced = loop {
+        match changes.recv().await.unwrap() {
+            Ok(Change::Alive) => {}
+            other => break other,
+        }
+    };
+    assert!(matches!(replaced, Err(WatchError::Replaced)), "{replaced:?}");
+    assert!(matches!(
+        changes.recv().await,
+        Some(Err(WatchError::Unavailable(_)))
+    ));
+
+    let store = SqliteStore::open(&path, &options()).await.unwrap();
+    store.commit(Vec::new(), put("new")).await.unwrap();
+    let rows = loop {
+        if let Some(Ok(Change::All(rows))) = changes.recv().await
+            && !rows.is_empty()
+        {
+            break rows;
+        }
+    };
+    assert_eq!(rows[0].1.value, b"new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_file_is_reported_by_the_watch() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await.unwrap();
+    let mut changes = store.watch("/").await.unwrap();
+    assert!(matches!(changes.recv().await, Some(Ok(Change::All(_)))));
+    store
+        .call(|c| c.execute_batch("ALTER TABLE records RENAME TO gone"))
+        .await
+        .unwrap();
+    let report = loop {
+        if let Some(Err(report)) = changes.recv().await {
+            break report;
+        }
+    };
+    assert!(
+        matches!(report, WatchError::Unavailable(Unavailable::Failed(_))),
+        "{report:?}"
+    );
+    assert!(store.watch("/").await.is_err());
+}

@@ -4,11 +4,12 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use domain::{
-    DeviceId, EkDigest, FleetName, HashAlg, PcrIndex, PcrValue, PolicyName, PskDigest, TpmName, TpmPublic, UnixTime,
+    DeviceId, EkDigest, FleetName, HashAlg, PcrIndex, PcrValue, PolicyName, PskDigest, TpmName, TpmPublic,
+    UnixTime,
 };
 use registry::{
-    DeviceRecord, DeviceState, EkTrust, EvidencePolicy, Options, PolicyRecord, PskSlots, Registry, RegistryUrl,
-    SeenRecord, Snapshot, TpmIdentity, Update, Version1, Watch,
+    DeviceRecord, DeviceState, EkTrust, EvidencePolicy, Options, PolicyRecord, PskSlots, Registry,
+    RegistryUrl, SeenRecord, Snapshot, TpmIdentity, Update, Version1, Watch,
 };
 use tempfile::TempDir;
 use testkit::etcd::Etcd;

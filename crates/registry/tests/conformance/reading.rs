@@ -32,8 +32,14 @@ pub(crate) async fn records_come_back_as_they_were(bench: &Bench) {
     assert_eq!(listed, [bare, full]);
     assert!(listing.unreadable.is_empty());
 
-    registry.put_policy(&policy_name(), policy(1), None).await.unwrap();
-    assert_eq!(registry.policy(&policy_name()).await.unwrap().unwrap().value, policy(1));
+    registry
+        .put_policy(&policy_name(), policy(1), None)
+        .await
+        .unwrap();
+    assert_eq!(
+        registry.policy(&policy_name()).await.unwrap().unwrap().value,
+        policy(1)
+    );
     registry.put_seen(&id("full"), seen(1), None).await.unwrap();
     assert_eq!(registry.seen(&id("full")).await.unwrap().unwrap().value, seen(1));
 }
@@ -42,7 +48,10 @@ pub(crate) async fn what_is_not_understood_is_said_and_never_dropped(bench: &Ben
     let registry = &*bench.registry;
     bench.with_devices(&["good", "other"]).await;
     let other = serde_json::to_string(&device("other")).unwrap();
-    bench.put_raw("devices/unknown-field", &other.replacen('{', "{\"admin\":true,", 1));
+    bench.put_raw(
+        "devices/unknown-field",
+        &other.replacen('{', "{\"admin\":true,", 1),
+    );
     bench.put_raw("devices/newer", r#"{"version":2}"#);
     bench.put_raw("devices/stolen", &other);
     bench.put_raw("devices/NOT-AN-ID", &other);
@@ -59,9 +68,15 @@ pub(crate) async fn what_is_not_understood_is_said_and_never_dropped(bench: &Ben
     assert_eq!(read("newer").await, Unreadable::Version(2));
     assert_eq!(read("stolen").await, Unreadable::OtherDevice(id("other")));
     let broken = registry.policy(&"broken".parse().unwrap()).await;
-    assert!(matches!(broken, Err(ReadError::Unreadable(Unreadable::Malformed(_)))));
+    assert!(matches!(
+        broken,
+        Err(ReadError::Unreadable(Unreadable::Malformed(_)))
+    ));
     let broken = registry.seen(&id("good")).await;
-    assert!(matches!(broken, Err(ReadError::Unreadable(Unreadable::Malformed(_)))));
+    assert!(matches!(
+        broken,
+        Err(ReadError::Unreadable(Unreadable::Malformed(_)))
+    ));
 
     let listing = registry.devices().await.unwrap();
     assert_eq!(listing.devices.len(), 2);

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use domain::{DeviceId, PskDigest, UnixTime};
-use registry::{DeviceRecord, DeviceState, Entry, Lookup, PreviousPsk, Snapshot, Unreadable, Unusable, Update};
+use registry::{
+    DeviceRecord, DeviceState, Entry, Lookup, PreviousPsk, Snapshot, Unreadable, Unusable, Update,
+};
 use tokio::time::{Instant, timeout};
 
 use crate::common::{Bench, change, device, edit, id, policy, policy_name, psk, seen, snapshot_where};
@@ -50,7 +52,11 @@ pub(crate) async fn a_suspended_device_is_refused_within_a_second(bench: &Bench)
     edit(&*bench.registry, "a", |r| r.state = DeviceState::Suspended).await;
     let written = Instant::now();
     let snapshot = snapshot_where(&mut watch, |s| refused(s, "a").is_some()).await;
-    assert!(written.elapsed() < Duration::from_secs(1), "{:?}", written.elapsed());
+    assert!(
+        written.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        written.elapsed()
+    );
     assert_eq!(refused(&snapshot, "a"), Some(&Unusable::Suspended));
     assert!(found(&snapshot, &psk("b")).is_some());
 
@@ -84,7 +90,13 @@ pub(crate) async fn a_rotated_psk_ends_at_its_time(bench: &Bench) {
     let snapshot = snapshot_where(&mut watch, |s| found(s, &psk("a-2")).is_some()).await;
     assert!(found(&snapshot, &psk("a")).is_some());
     let late = snapshot.find(&psk("a"), UnixTime::from_secs(3001));
-    assert!(matches!(late, Lookup::Unusable { why: Unusable::PskEnded, .. }));
+    assert!(matches!(
+        late,
+        Lookup::Unusable {
+            why: Unusable::PskEnded,
+            ..
+        }
+    ));
     edit(&*bench.registry, "a", |r| r.psk.previous = None).await;
     snapshot_where(&mut watch, |s| refused(s, "a") == Some(&Unusable::PskEnded)).await;
 }
@@ -98,10 +110,21 @@ pub(crate) async fn entries_that_did_not_change_are_the_same(bench: &Bench) {
         found(s, &psk("a")).is_some_and(|e| e.record.measured_boot)
     })
     .await;
-    let same = |name| Arc::ptr_eq(found(&before, &psk(name)).unwrap(), found(&after, &psk(name)).unwrap());
+    let same = |name| {
+        Arc::ptr_eq(
+            found(&before, &psk(name)).unwrap(),
+            found(&after, &psk(name)).unwrap(),
+        )
+    };
     assert!(same("b"));
     assert!(!same("a"));
-    let revision = bench.registry.policy(&policy_name()).await.unwrap().unwrap().revision;
+    let revision = bench
+        .registry
+        .policy(&policy_name())
+        .await
+        .unwrap()
+        .unwrap()
+        .revision;
     bench
         .registry
         .put_policy(&policy_name(), policy(2), Some(revision))
@@ -130,13 +153,23 @@ pub(crate) async fn a_quiet_watch_gives_signs_of_life(bench: &Bench) {
     let mut watch = bench.registry.watch().await.unwrap();
     assert!(matches!(watch.next().await, Some(Ok(Update::Snapshot(_)))));
     for _ in 0..3 {
-        let next = timeout(Duration::from_secs(5), watch.next()).await.expect("a sign of life");
+        let next = timeout(Duration::from_secs(5), watch.next())
+            .await
+            .expect("a sign of life");
         assert!(matches!(next, Some(Ok(Update::Alive))), "{next:?}");
     }
 }
 
 pub(crate) async fn each_broken_record_refuses_its_device_only(bench: &Bench) {
-    let names = ["field", "newer", "stolen", "seen-broken", "no-policy", "bad-policy", "good"];
+    let names = [
+        "field",
+        "newer",
+        "stolen",
+        "seen-broken",
+        "no-policy",
+        "bad-policy",
+        "good",
+    ];
     bench.with_devices(&names).await;
     let mut watch = bench.registry.watch().await.unwrap();
     snapshot_where(&mut watch, |s| s.entries().count() == names.len()).await;
@@ -147,7 +180,10 @@ pub(crate) async fn each_broken_record_refuses_its_device_only(bench: &Bench) {
         generation: 2,
         ..device(name)
     };
-    bench.put_raw("devices/field", &json(&device("field")).replacen('{', "{\"admin\":true,", 1));
+    bench.put_raw(
+        "devices/field",
+        &json(&device("field")).replacen('{', "{\"admin\":true,", 1),
+    );
     bench.put_raw("devices/newer", r#"{"version":2,"device":"newer"}"#);
     bench.put_raw("devices/stolen", &json(&device("good")));
     bench.put_raw("seen/seen-broken", "{}");
@@ -161,12 +197,21 @@ pub(crate) async fn each_broken_record_refuses_its_device_only(bench: &Bench) {
     let why = |name: &str| refused(&snapshot, name).unwrap_or_else(|| panic!("{name} is not refused"));
     assert!(matches!(why("field"), Unusable::Unreadable(Unreadable::Malformed(m)) if m.contains("admin")));
     assert_eq!(why("newer"), &Unusable::Unreadable(Unreadable::Version(2)));
-    assert_eq!(why("stolen"), &Unusable::Unreadable(Unreadable::OtherDevice(id("good"))));
+    assert_eq!(
+        why("stolen"),
+        &Unusable::Unreadable(Unreadable::OtherDevice(id("good")))
+    );
     assert!(matches!(why("seen-broken"), Unusable::SeenUnreadable(_)));
-    assert_eq!(why("no-policy"), &Unusable::PolicyMissing("nowhere".parse().unwrap()));
+    assert_eq!(
+        why("no-policy"),
+        &Unusable::PolicyMissing("nowhere".parse().unwrap())
+    );
     assert!(matches!(
         why("bad-policy"),
-        Unusable::PolicyUnreadable { why: Unreadable::Version(3), .. }
+        Unusable::PolicyUnreadable {
+            why: Unreadable::Version(3),
+            ..
+        }
     ));
     assert_eq!(why("ghost"), &Unusable::RecordMissing);
     assert_eq!(snapshot.strays(), ["/signalbox/v1/demo/unheard/of"]);
@@ -189,7 +234,13 @@ pub(crate) async fn old_records_that_are_put_back_are_refused(bench: &Bench) {
     let snapshot = snapshot_where(&mut watch, |s| refused(s, "a") == Some(&back)).await;
     assert!(found(&snapshot, &psk("b")).is_some());
 
-    let revision = bench.registry.policy(&policy_name()).await.unwrap().unwrap().revision;
+    let revision = bench
+        .registry
+        .policy(&policy_name())
+        .await
+        .unwrap()
+        .unwrap()
+        .revision;
     bench
         .registry
         .put_policy(&policy_name(), policy(2), Some(revision))

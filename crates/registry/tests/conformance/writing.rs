@@ -25,7 +25,9 @@ pub(crate) async fn of_many_enrolments_of_one_id_one_wins(bench: &Bench) {
     });
     let results = race(&bench.registry, records.collect()).await;
     assert_eq!(results.iter().filter(|r| r.is_ok()).count(), 1);
-    let losers = results.iter().filter(|r| matches!(r, Err(EnrolError::DeviceExists)));
+    let losers = results
+        .iter()
+        .filter(|r| matches!(r, Err(EnrolError::DeviceExists)));
     assert_eq!(losers.count(), 7);
 }
 
@@ -40,7 +42,8 @@ pub(crate) async fn of_many_ids_with_one_endorsement_key_one_wins(bench: &Bench)
     let [winner] = &listing.devices[..] else {
         panic!("{} devices", listing.devices.len());
     };
-    let named = |r: &Result<_, EnrolError>| matches!(r, Err(EnrolError::EkTaken(by)) if *by == winner.value.device);
+    let named =
+        |r: &Result<_, EnrolError>| matches!(r, Err(EnrolError::EkTaken(by)) if *by == winner.value.device);
     assert_eq!(results.iter().filter(|r| named(r)).count(), 7);
 }
 
@@ -55,7 +58,8 @@ pub(crate) async fn of_many_ids_with_one_psk_one_wins(bench: &Bench) {
     let [winner] = &listing.devices[..] else {
         panic!("{} devices", listing.devices.len());
     };
-    let named = |r: &Result<_, EnrolError>| matches!(r, Err(EnrolError::PskTaken(by)) if *by == winner.value.device);
+    let named =
+        |r: &Result<_, EnrolError>| matches!(r, Err(EnrolError::PskTaken(by)) if *by == winner.value.device);
     assert_eq!(results.iter().filter(|r| named(r)).count(), 7);
 }
 
@@ -164,7 +168,11 @@ pub(crate) async fn an_edit_raises_the_generation(bench: &Bench) {
             ..start.clone()
         };
         let refused = registry.update_device(edited, revision).await;
-        let Err(WriteError::GenerationNotRisen { stored: 5, offered: o }) = refused else {
+        let Err(WriteError::GenerationNotRisen {
+            stored: 5,
+            offered: o,
+        }) = refused
+        else {
             panic!("{refused:?}");
         };
         assert_eq!(o, offered);
@@ -194,7 +202,10 @@ pub(crate) async fn what_a_device_is_never_changes(bench: &Bench) {
         record.generation = 2;
         edit(&mut record);
         let refused = registry.update_device(record, revision).await;
-        assert!(matches!(refused, Err(WriteError::Immutable(p)) if p == part), "{part}: {refused:?}");
+        assert!(
+            matches!(refused, Err(WriteError::Immutable(p)) if p == part),
+            "{part}: {refused:?}"
+        );
     }
     // What the TPM says of itself may change: a firmware update does.
     edit(registry, "d", |r| r.tpm.as_mut().unwrap().firmware_version = 8).await;
@@ -235,7 +246,9 @@ pub(crate) async fn a_policy_is_replaced_by_a_later_revision_only(bench: &Bench)
     let registry = &*bench.registry;
     let name = policy_name();
     assert_eq!(registry.policy(&name).await.unwrap(), None);
-    let refused = registry.put_policy(&name, policy(1), Some(an_old_revision(bench).await)).await;
+    let refused = registry
+        .put_policy(&name, policy(1), Some(an_old_revision(bench).await))
+        .await;
     assert!(matches!(refused, Err(WriteError::Stale { found: None })));
     let first = registry.put_policy(&name, policy(1), None).await.unwrap();
     let refused = registry.put_policy(&name, policy(2), None).await;
@@ -243,7 +256,10 @@ pub(crate) async fn a_policy_is_replaced_by_a_later_revision_only(bench: &Bench)
     let refused = registry.put_policy(&name, policy(1), Some(first)).await;
     assert!(matches!(
         refused,
-        Err(WriteError::PolicyRevisionNotRisen { stored: 1, offered: 1 })
+        Err(WriteError::PolicyRevisionNotRisen {
+            stored: 1,
+            offered: 1
+        })
     ));
     let second = registry.put_policy(&name, policy(2), Some(first)).await.unwrap();
     let refused = registry.put_policy(&name, policy(3), Some(first)).await;
@@ -273,7 +289,10 @@ pub(crate) async fn nothing_is_written_that_no_reader_takes(bench: &Bench) {
     let registry = &*bench.registry;
     let mut record = device("d");
     record.wireguard = Some("x".repeat(1000));
-    assert!(matches!(registry.enrol(record).await, Err(EnrolError::Unreadable(_))));
+    assert!(matches!(
+        registry.enrol(record).await,
+        Err(EnrolError::Unreadable(_))
+    ));
     assert_eq!(registry.device(&id("d")).await.unwrap(), None);
     let mut short = policy(1);
     short.session_ttl = 1;

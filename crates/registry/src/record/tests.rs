@@ -1,0 +1,164 @@
+//! Properties of all records: what is written is read, and nothing more than that is.
+
+use std::collections::BTreeMap;
+
+use domain::{
+    CertificateDigest, EkDigest, HashAlg, PcrIndex, PcrValue, PskDigest, TpmName, TpmPublic, UnixTime,
+    VolumeKeyDigest,
+};
+use proptest::{collection::btree_map, collection::vec, option, prelude::*};
+use serde_json::Value;
+
+use super::*;
+
+fn digest<T: std::fmt::Debug>(make: fn([u8; 32]) -> T) -> impl Strategy<Value = T> {
+    any::<[u8; 32]>().prop_map(make)
+}
+
+fn name<T: std::str::FromStr<Err: std::fmt::Debug> + std::fmt::Debug>() -> impl Strategy<Value = T> {
+    "[a-z0-9-]{1,63}".prop_map(|text| text.parse().unwrap())
+}
+
+fn bytes<T: TryFrom<Vec<u8>, Error: std::fmt::Debug> + std::fmt::Debug>(
+    max: usize,
+) -> impl Strategy<Value = T> {
+    vec(any::<u8>(), 1..=max).prop_map(|bytes| bytes.try_into().unwrap())
+}
+
+fn time() -> impl Strategy<Value = UnixTime> {
+    any::<u64>().prop_map(UnixTime::from_secs)
+}
+
+prop_compose! {
+    fn tpm()(
+        ek in digest(EkDigest::from_bytes),
+        ek_certificate in option::of(digest(CertificateDigest::from_bytes)),
+        ek_trust in prop_oneof![Just(EkTrust::FirstUse), Just(EkTrust::Allowed), Just(EkTrust::Chain)],
+        ak_public in bytes::<TpmPublic>(1024),
+        ak_qualified_name in bytes::<TpmName>(66),
+        manufacturer in "[ -~]{0,128}",
+        firmware_version in any::<u64>(),
+    ) -> TpmIdentity {
+        TpmIdentity { ek, ek_certificate, ek_trust, ak_public, ak_qualified_name, manufacturer, firmware_version }
+    }
+}
+
+prop_compose! {
+    fn device()(
+        device in name(), policy in name(), profile in name(),
+        state in prop_oneof![Just(DeviceState::Active), Just(DeviceState::Suspended), Just(DeviceState::Retired)],
+        current in digest(PskDigest::from_bytes),
+        previous in option::of((digest(PskDigest::from_bytes), time())),
+        tpm in option::of(tpm()),
+        measured_boot in any::<bool>(),
+        volume_key in option::of(digest(VolumeKeyDigest::from_bytes)),
+        (wireguard, generation, enrolled_at) in (option::of("[ -~]{0,128}"), any::<u64>(), time()),
+    ) -> DeviceRecord {
+        let previous = previous.map(|(digest, until)| PreviousPsk { digest, until });
+        let psk = PskSlots { current, previous };
+        DeviceRecord {
+            version: Version1, device, state, policy, profile, psk, tpm, measured_boot, volume_key, wireguard,
+            generation, enrolled_at,
+        }
+    }
+}
+
+fn evidence() -> impl Strategy<Value = EvidencePolicy> {
+    let banks = prop_oneof![Just(HashAlg::Sha1), Just(HashAlg::Sha256), Just(HashAlg::Sha384)];
+    (banks, btree_map(0_u64..24, any::<[u8; 48]>(), 1..24)).prop_map(|(bank, values)| {
+        let value = |v: [u8; 48]| PcrValue::new(bank, &v[..bank.digest_len()]).unwrap();
+        let pcrs: BTreeMap<_, _> = values
+            .into_iter()
+            .map(|(index, v)| (PcrIndex::try_from(index).unwrap(), value(v)))
+            .collect();
+        EvidencePolicy::new(bank, pcrs).unwrap()
+    })
+}
+
+prop_compose! {
+    fn policy()(
+        revision in any::<u64>(),
+        models in vec("[ -~]{1,40}", 0..20),
+        session_ttl in SESSION_TTL_MIN..=SESSION_TTL_MAX,
+        evidence in option::of(evidence()),
+    ) -> PolicyRecord {
+        PolicyRecord { version: Version1, revision, models, session_ttl, evidence }
+    }
+}
+
+/// Puts a field that nobody knows into the `nth` object of a JSON text; `None` when there are not so many.
+fn with_unknown_field(json: &[u8], nth: usize) -> Option<Vec<u8>> {
+    fn visit(value: &mut Value, nth: &mut usize) -> bool {
+        let Value::Object(fields) = value else {
+            return false;
+        };
+        if *nth == 0 {
+            fields.insert("unheard_of".to_owned(), Value::Null);
+            return true;
+        }
+        *nth -= 1;
+        fields.values_mut().any(|v| visit(v, nth))
+    }
+    let mut value = serde_json::from_slice(json).unwrap();
+    let mut nth = nth;
+    visit(&mut value, &mut nth).then(|| serde_json::to_vec(&value).unwrap())
+}
+
+proptest! {
+    #[test]
+    fn devices_round_trip_and_take_no_other_field(record in device()) {
+        let json = encode(&record).unwrap();
+        prop_assert!(json.len() <= MAX_RECORD_LEN);
+        prop_assert_eq!(&decode::<DeviceRecord>(&json).unwrap(), &record);
+        let spoilt: Vec<_> = (0..).map_while(|nth| with_unknown_field(&json, nth)).collect();
+        let objects = 2 + usize::from(record.tpm.is_some()) + usize::from(record.psk.previous.is_some());
+        prop_assert_eq!(spoilt.len(), objects);
+        for json in spoilt {
+            prop_assert!(matches!(decode::<DeviceRecord>(&json), Err(Unreadable::Malformed(_))));
+        }
+    }
+
+    #[test]
+    fn policies_round_trip_and_take_no_other_field(record in policy()) {
+        let json = encode(&record).unwrap();
+        prop_assert_eq!(&decode::<PolicyRecord>(&json).unwrap(), &record);
+        let spoilt: Vec<_> = (0..).map_while(|nth| with_unknown_field(&json, nth)).collect();
+        prop_assert_eq!(spoilt.len(), if record.evidence.is_some() { 3 } else { 1 });
+        for json in spoilt {
+            prop_assert!(matches!(decode::<PolicyRecord>(&json), Err(Unreadable::Malformed(_))));
+        }
+    }
+
+    #[test]
+    fn a_cut_record_is_never_read(record in device(), cut in any::<prop::sample::Index>()) {
+        let json = encode(&record).unwrap();
+        let part = &json[..cut.index(json.len())];
+        prop_assert!(matches!(decode::<DeviceRecord>(part), Err(Unreadable::Malformed(_))));
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic(noise in vec(any::<u8>(), 0..200)) {
+        prop_assert!(decode::<SeenRecord>(&noise).is_err());
+        prop_assert!(decode::<DeviceRecord>(&noise).is_err());
+        prop_assert!(decode::<PolicyRecord>(&noise).is_err());
+    }
+
+    #[test]
+    fn another_version_is_never_read(record in device(), version in 2_u64..) {
+        let mut value = serde_json::to_value(&record).unwrap();
+        value["version"] = version.into();
+        let json = serde_json::to_vec(&value).unwrap();
+        prop_assert_eq!(decode::<DeviceRecord>(&json), Err(Unreadable::Version(version)));
+    }
+}
+
+#[test]
+fn a_psk_in_both_slots_is_one_digest() {
+    let digest = PskDigest::of(b"x");
+    let mut slots = PskSlots::only(digest);
+    slots.previous = Some(PreviousPsk {
+        digest,
+        until: UnixTime::from_secs(1),
+    });
+    assert_eq!(slots.digests().count(), 1);
+}
