@@ -10,6 +10,7 @@ use std::{
 };
 
 use data_encoding::{BASE64, BASE64URL, HEXLOWER, HEXUPPER};
+use memchr::memmem;
 
 /// A secret under search. Long enough (8 bytes or more) that it is not found by chance.
 #[derive(Debug)]
@@ -58,11 +59,10 @@ impl Canary {
     /// Every form in which the secret is in `data`.
     #[must_use]
     pub fn find_in(&self, place: &str, data: &[u8]) -> Vec<Sighting> {
-        let find = |needle: &[u8]| data.windows(needle.len()).position(|window| window == needle);
         self.forms
             .iter()
             .filter_map(|(form, needle)| {
-                find(needle).map(|offset| Sighting {
+                memmem::find(data, needle).map(|offset| Sighting {
                     place: place.to_owned(),
                     form,
                     offset,
