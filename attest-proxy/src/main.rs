@@ -1,2 +1,19 @@
-//! attest-proxy
-fn main() {}
+//! `attest-proxy`, the program: no core dumps, then the command line.
+
+use std::process::ExitCode;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
+fn main() -> ExitCode {
+    // Keys and pre-shared keys are in memory: no core file, and no reading of /proc/PID/mem by the same user. Where the
+    // system refuses the one, the other still holds.
+    let _ = setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    );
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    attest_proxy::cli::run()
+}

@@ -1,0 +1,183 @@
+//! Evidence, from its bytes to an accepted quote that every replica knows of.
+//!
+//! Owns: the appraisal against what was seen last, the memory of used nonces, and the write of `/seen/<device>`: by
+//! compare-and-swap; when another replica was faster, what it wrote is read and the evidence is judged again.
+//! Refuses: evidence whose acceptance could not be written. A quote counts only once the others can know of it.
+//! An attacker controls every byte of the evidence.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use domain::{PskDigest, UnixTime};
+use evidence::{Attested, Expected, FailureClass};
+use protocol::{
+    Refusal,
+    binding::{self, Binding},
+    nonce::Nonce,
+    replay::{ReplayError, Seen},
+    signature::VerifiedSignature,
+};
+use registry::{Registry, SeenRecord, Version1, Versioned, WriteError};
+
+use crate::{
+    gate::{Refused, Site},
+    view::{Demand, Device, counters},
+};
+
+/// How often another replica may be faster before we give up.
+const ATTEMPTS: usize = 4;
+
+/// Who sent evidence, for what, and when.
+#[derive(Clone, Copy)]
+pub struct Claim<'a> {
+    /// Who this service is.
+    pub site: &'a Site,
+    /// The device that the PSK found.
+    pub device: &'a Arc<Device>,
+    /// SHA-256 of the PSK.
+    pub psk: &'a PskDigest,
+    /// The nonce, checked.
+    pub nonce: &'a Nonce,
+    /// What the evidence must vouch for.
+    pub binding: Binding<'a>,
+    /// Our clock.
+    pub now: UnixTime,
+}
+
+/// What was accepted lately, behind its lock. Held for one look-up, never across an await.
+#[derive(Debug)]
+pub struct Replays(Mutex<Seen>);
+
+impl Replays {
+    /// An empty memory.
+    #[must_use]
+    pub const fn new(started_at: UnixTime, capacity: usize) -> Self {
+        Self(Mutex::new(Seen::new(started_at, capacity)))
+    }
+
+    /// Accepts a request's signature once.
+    ///
+    /// # Errors
+    /// It was accepted before, is from before our start, or the memory is full.
+    pub fn signature(&self, signature: &VerifiedSignature, now: UnixTime) -> Result<(), ReplayError> {
+        // A panic elsewhere cannot leave the set half-changed in a way that accepts twice.
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .accept_signature(signature, now)
+    }
+
+    fn nonce(&self, nonce: &Nonce, now: UnixTime) -> Result<(), ReplayError> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .accept_nonce(nonce, now)
+    }
+}
+
+/// Judges evidence, and makes its acceptance known.
+///
+/// # Errors
+/// Refused with every failed check, or the registry could not be written.
+pub async fn accept(
+    evidence: evidence::Evidence<'_>,
+    claim: &Claim<'_>,
+    replays: &Replays,
+    registry: &dyn Registry,
+) -> Result<Attested, Refused> {
+    let who = (claim.psk, claim.device);
+    let last_seen = claim.device.last_seen();
+    let mut gone = false;
+    for attempt in 0..ATTEMPTS {
+        let last = last_seen.get();
+        let attested = appraise(evidence, claim, last.as_deref())?;
+        if attempt == 0 {
+            replays
+                .nonce(claim.nonce, claim.now)
+                .map_err(|e| Refused::of(e, who, e))?;
+        }
+        let record = record(&attested, claim.now);
+        let expected = last.filter(|_| !gone).map(|seen| seen.revision);
+        match registry
+            .put_seen(claim.device.id(), record.clone(), expected)
+            .await
+        {
+            Ok(revision) => {
+                last_seen.advance(Versioned {
+                    value: record,
+                    revision,
+                });
+                return Ok(attested);
+            }
+            Err(WriteError::Stale { .. }) => match registry.seen(claim.device.id()).await {
+                Ok(newer) => {
+                    // Somebody removed it: written anew, and still judged by what was seen here.
+                    gone = newer.is_none();
+                    if let Some(newer) = newer {
+                        last_seen.advance(newer);
+                    }
+                }
+                Err(e) => return Err(unwritten(who, e)),
+            },
+            Err(e) => return Err(unwritten(who, e)),
+        }
+    }
+    Err(Refused::of(
+        Refusal::Overloaded,
+        who,
+        "other quotes of this device were faster, again and again",
+    ))
+}
+
+/// The pure part: one appraisal against one record.
+fn appraise(
+    evidence: evidence::Evidence<'_>,
+    claim: &Claim<'_>,
+    last: Option<&Versioned<SeenRecord>>,
+) -> Result<Attested, Refused> {
+    let who = (claim.psk, claim.device);
+    let Demand::Evidence(demanded) = claim.device.demand() else {
+        return Err(Refused::of(
+            Refusal::EvidenceInvalid,
+            who,
+            "the policy wants no evidence: there is no key to judge it by",
+        ));
+    };
+    let subject = claim.site.subject(claim.device, claim.psk);
+    let qualifying_data = binding::qualifying_data(&subject, claim.nonce.as_bytes(), &claim.binding);
+    let last = last.map(|seen| counters(&seen.value));
+    let expected = Expected {
+        ak: &demanded.ak,
+        qualifying_data: &qualifying_data,
+        last: last.as_ref(),
+        policy: &demanded.policy,
+    };
+    evidence::appraise(evidence, &expected).map_err(|rejected| {
+        let refusal = match rejected.class() {
+            FailureClass::Invalid => Refusal::EvidenceInvalid,
+            FailureClass::Stale => Refusal::EvidenceStale,
+            FailureClass::Mismatch => Refusal::EvidenceMismatch,
+        };
+        Refused::of(refusal, who, rejected)
+    })
+}
+
+fn record(attested: &Attested, at: UnixTime) -> SeenRecord {
+    let counters = attested.counters();
+    SeenRecord {
+        version: Version1,
+        reset_count: counters.reset_count,
+        restart_count: counters.restart_count,
+        clock: counters.clock,
+        safe: counters.safe,
+        firmware_version: attested.firmware_version(),
+        at,
+    }
+}
+
+fn unwritten(who: (&PskDigest, &Arc<Device>), why: impl std::fmt::Display) -> Refused {
+    Refused::of(
+        Refusal::RegistryStale,
+        who,
+        format_args!("the accepted quote could not be recorded: {why}"),
+    )
+}

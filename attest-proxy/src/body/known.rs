@@ -1,0 +1,164 @@
+//! The keys that Ollama's decoders know, and which keys would be read as one of them.
+//!
+//! Owns: the list, and Go's case folding (`encoding/json` folds ASCII case, and U+017F and U+212A, which fold to
+//! `s` and `k`). A key missing from the list is not refused in another case; the model's name is always on it.
+
+/// Keys of the request structures of `/api/*` and `/v1/*`, at the levels that decode into structures. Sorted.
+const KNOWN: [&str; 92] = [
+    "arguments",
+    "cache_control",
+    "content",
+    "dimensions",
+    "done",
+    "draft",
+    "echo",
+    "encoding_format",
+    "format",
+    "frequency_penalty",
+    "from",
+    "function",
+    "height",
+    "id",
+    "image_url",
+    "images",
+    "include",
+    "include_usage",
+    "index",
+    "input",
+    "insecure",
+    "instructions",
+    "json_schema",
+    "keep_alive",
+    "logit_bias",
+    "logprobs",
+    "main_gpu",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_tokens",
+    "max_tool_calls",
+    "messages",
+    "metadata",
+    "min_p",
+    "mirostat",
+    "mirostat_eta",
+    "mirostat_tau",
+    "model",
+    "n",
+    "name",
+    "num_batch",
+    "num_ctx",
+    "num_gpu",
+    "num_keep",
+    "num_predict",
+    "num_thread",
+    "options",
+    "parallel_tool_calls",
+    "penalize_newline",
+    "presence_penalty",
+    "previous_response_id",
+    "prompt",
+    "raw",
+    "reasoning",
+    "reasoning_content",
+    "reasoning_effort",
+    "repeat_last_n",
+    "repeat_penalty",
+    "response_format",
+    "role",
+    "seed",
+    "service_tier",
+    "shift",
+    "stop",
+    "stop_sequences",
+    "store",
+    "stream",
+    "stream_options",
+    "strict",
+    "suffix",
+    "summary",
+    "system",
+    "temperature",
+    "template",
+    "text",
+    "think",
+    "thinking",
+    "tool_call_id",
+    "tool_calls",
+    "tool_choice",
+    "tool_name",
+    "tools",
+    "top_k",
+    "top_logprobs",
+    "top_p",
+    "truncate",
+    "truncation",
+    "type",
+    "typical_p",
+    "use_mmap",
+    "user",
+    "width",
+];
+
+/// Keys whose values Ollama keeps as they are or reads as a JSON schema: a name in there means nothing to it.
+const OPAQUE: [&str; 8] = [
+    "arguments",
+    "format",
+    "input_schema",
+    "json_schema",
+    "logit_bias",
+    "metadata",
+    "parameters",
+    "schema",
+];
+
+/// Whether a key is not one of the known keys and would be read as one.
+pub(super) fn is_twin(key: &str) -> bool {
+    let plain = key.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase());
+    if plain || key.len() > 64 {
+        return false;
+    }
+    let folded: String = key.chars().map(fold).collect();
+    KNOWN.binary_search(&folded.as_str()).is_ok()
+}
+
+/// Whether names inside this key's value mean nothing to Ollama.
+pub(super) fn is_opaque(key: &str) -> bool {
+    OPAQUE.binary_search(&key).is_ok()
+}
+
+fn fold(c: char) -> char {
+    match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_are_sorted() {
+        assert!(KNOWN.is_sorted() && OPAQUE.is_sorted());
+        assert!(KNOWN.iter().all(|k| !is_twin(k)));
+    }
+
+    #[test]
+    fn twins_differ_by_case_alone() {
+        for twin in [
+            "Model",
+            "MODEL",
+            "\u{17f}tream",
+            "\u{212a}eep_alive",
+            "ſyſtem",
+            "Keep_Alive",
+        ] {
+            assert!(is_twin(twin), "{twin}");
+        }
+        for other in ["model", "x", "X", "Mødel", "models", "modeltypes"] {
+            assert!(!is_twin(other), "{other}");
+        }
+        assert!(!is_twin(&"M".repeat(100)));
+    }
+}

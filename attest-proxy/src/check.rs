@@ -1,0 +1,86 @@
+//! `attest-proxy check`: would it work, asked before it has to.
+//!
+//! Owns: the list of checks; each says what it found. It changes nothing: an SQLite registry that is not there is a
+//! finding, not something to be made.
+
+use std::time::Duration;
+
+use registry::{RegistryUrl, Update};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::{config::Settings, follow::chain, keys, registry_options, tls, upstream::Upstream, view::View};
+
+/// How long the registry's first answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What one check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was checked.
+    pub name: &'static str,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found.
+    pub detail: String,
+}
+
+/// Runs every check.
+pub async fn run(settings: &Settings) -> Vec<Finding> {
+    let mut findings = vec![finding("configuration", Ok(format!("fleet {}", settings.fleet)))];
+    let key = keys::load(settings).map(|ring| format!("key {}", ring.current().id()));
+    findings.push(finding("fleet key", key.map_err(|e| e.to_string())));
+    if let Some(files) = &settings.tls {
+        let loaded = tls::load(files).map(|_| format!("{}", files.cert.display()));
+        findings.push(finding("tls", loaded.map_err(|e| e.to_string())));
+    }
+    findings.push(finding("registry", registry(settings).await));
+    let upstream = Upstream::new(&settings.upstream, &settings.limits);
+    let reached = upstream.probe().await.map(|()| settings.upstream.to_string());
+    findings.push(finding("upstream", reached.map_err(|e| e.to_string())));
+    findings
+}
+
+fn finding(name: &'static str, result: Result<String, String>) -> Finding {
+    let ok = result.is_ok();
+    Finding {
+        name,
+        ok,
+        detail: result.unwrap_or_else(|e| e),
+    }
+}
+
+async fn registry(settings: &Settings) -> Result<String, String> {
+    if let RegistryUrl::Sqlite(path) = &settings.registry
+        && !path.exists()
+    {
+        return Err(format!(
+            "there is no {}; `provisioner apply` makes it",
+            path.display()
+        ));
+    }
+    timeout(PATIENCE, first_view(settings))
+        .await
+        .map_err(|_| format!("no answer from {} within {PATIENCE:?}", settings.registry))?
+}
+
+async fn first_view(settings: &Settings) -> Result<String, String> {
+    let options = registry_options(settings);
+    let registry = registry::open(&settings.registry, &options, &settings.fleet)
+        .await
+        .map_err(|e| chain(&e))?;
+    let mut watch = registry.watch().await.map_err(|e| chain(&e))?;
+    loop {
+        match watch.next().await {
+            Some(Ok(Update::Snapshot(snapshot))) => {
+                let (usable, unusable) = View::new(snapshot, &View::default()).count();
+                return Ok(format!(
+                    "{}: {usable} devices can be admitted, {unusable} cannot",
+                    settings.registry
+                ));
+            }
+            Some(_) => {}
+            None => return Err("the registry ended the watch".into()),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The command line.
+//!
+//! Owns: its words, and how results are printed: data to stdout, all else to stderr, exit codes as the docs have them.
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    check,
+    clock::Clock,
+    config::{EXAMPLE, Settings},
+    log::{self, Format, Verbosity},
+    server::Server,
+};
+
+/// Admits devices to Ollama by their pre-shared key and, where their policy asks for it, by what their TPM says.
+#[derive(Debug, Parser)]
+#[command(
+    name = "attest-proxy",
+    version,
+    max_term_width = 100,
+    after_help = "Begin with:\n  attest-proxy config --example > attest-proxy.toml\n  \
+                  (umask 077; openssl rand -base64 32 > fleet.key)\n  \
+                  attest-proxy check --config attest-proxy.toml\n  \
+                  attest-proxy serve --config attest-proxy.toml\n\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong use or an invalid configuration."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Listen and forward, until SIGTERM or SIGINT.
+    ///
+    /// Two lines on stderr say where: `operators: http://ADDR`, then `ready: http://ADDR` once clients can connect. A
+    /// registry that is away does not end the program: it is tried again, /readyz says no meanwhile, and requests are
+    /// answered 503. SIGHUP reads the fleet's keys and the TLS certificate again. SIGTERM stops accepting, lets
+    /// running answers end (`limits.drain`), and exits 0.
+    Serve {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How the log on stderr looks.
+        #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+        log: Format,
+        /// What is logged; one line per decision from `info` on, one per refusal from `warn` on.
+        #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
+        log_level: Verbosity,
+    },
+    /// Ask everything that `serve` would need: configuration, keys, TLS, registry, upstream.
+    ///
+    /// Changes nothing. Exit 0 when all is well, 1 when something is not, 2 when the configuration is invalid.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Print one JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a configuration to begin with.
+    Config {
+        /// A complete, commented file that parses.
+        #[arg(long, required = true)]
+        example: bool,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the program.
+#[must_use]
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve {
+            config,
+            log,
+            log_level,
+        } => read(&config).and_then(|settings| {
+            log::init(log, log_level);
+            on_runtime(serve(settings))
+        }),
+        Command::Check { config, json } => {
+            read(&config).and_then(|settings| on_runtime(checked(settings, json)))
+        }
+        Command::Config { example: _ } => print(EXAMPLE.as_bytes()),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "attest-proxy", &mut script);
+            print(&script)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            if let Some(message) = message {
+                say(&format!("error: {message}"));
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+struct Failure {
+    code: u8,
+    message: Option<String>,
+}
+
+fn failed(message: impl ToString) -> Failure {
+    Failure {
+        code: 1,
+        message: Some(message.to_string()),
+    }
+}
+
+fn read(path: &Path) -> Result<Settings, Failure> {
+    let text =
+        std::fs::read_to_string(path).map_err(|e| failed(format!("cannot read {}: {e}", path.display())))?;
+    Settings::parse(path, &text).map_err(|e| Failure {
+        code: 2,
+        message: Some(e.to_string()),
+    })
+}
+
+fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| failed(format!("cannot start: {e}")))?;
+    let result = runtime.block_on(work);
+    // What still runs in the background has nothing left to say.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(settings: Settings) -> Result<(), Failure> {
+    let server = Server::bind(settings, Clock::System).await.map_err(failed)?;
+    let (stop, stopped) = watch::channel(false);
+    listen_to_signals(stop, server.reloader())
+        .map_err(|e| failed(format!("cannot listen to signals: {e}")))?;
+    let (address, operators) = (
+        server.address().map_err(failed)?,
+        server.operator_address().map_err(failed)?,
+    );
+    let (scheme, proxy) = (server.scheme(), server.proxy());
+    let announced = async {
+        say(&format!("operators: http://{operators}"));
+        // Whoever waits for this line wants to send requests: the registry's first answer is worth a moment.
+        let _ = timeout(Duration::from_secs(3), proxy.settled()).await;
+        say(&format!("ready: {scheme}://{address}"));
+    };
+    tokio::join!(server.run(stopped), announced);
+    Ok(())
+}
+
+fn listen_to_signals(stop: watch::Sender<bool>, reload: impl Fn() + Send + 'static) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => reload(),
+            }
+        }
+        stop.send_replace(true);
+        // A second signal is for someone who does not want to wait.
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(1);
+    });
+    Ok(())
+}
+
+async fn checked(settings: Settings, json: bool) -> Result<(), Failure> {
+    let findings = check::run(&settings).await;
+    let ok = findings.iter().all(|finding| finding.ok);
+    if json {
+        let object = serde_json::json!({ "ok": ok, "checks": findings });
+        print(format!("{object}\n").as_bytes())?;
+    } else {
+        for finding in &findings {
+            let word = if finding.ok { "ok    " } else { "FAILED" };
+            print(format!("{word} {:<14} {}\n", finding.name, finding.detail).as_bytes())?;
+        }
+    }
+    if ok {
+        Ok(())
+    } else {
+        Err(Failure {
+            code: 1,
+            message: None,
+        })
+    }
+}
+
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        // `| head` is a way to read us.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|e| failed(format!("cannot write: {e}"))),
+    }
+}
+
+fn say(line: &str) {
+    // Nobody is left to be told when stderr is closed.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

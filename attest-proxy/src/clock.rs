@@ -1,0 +1,44 @@
+//! The wall clock, read in one place.
+//!
+//! Owns: where `now` comes from. Everything else takes it as an argument.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use domain::UnixTime;
+
+/// A source of time.
+#[derive(Clone, Default)]
+pub enum Clock {
+    /// The machine's.
+    #[default]
+    System,
+    /// Another one, for tests.
+    Other(Arc<dyn Fn() -> UnixTime + Send + Sync>),
+}
+
+impl Clock {
+    /// What it shows, in whole seconds. A machine before 1970 is at 1970.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        match self {
+            Self::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                UnixTime::from_secs(since.as_secs())
+            }
+            Self::Other(now) => now(),
+        }
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "Clock::System",
+            Self::Other(_) => "Clock::Other",
+        })
+    }
+}

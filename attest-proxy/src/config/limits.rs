@@ -1,0 +1,160 @@
+//! What a stranger may use of this machine.
+//!
+//! Owns: every bound, its default, and what a sensible range is.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::units::{Size, duration};
+
+/// Bounds on what clients and the upstream may take. Durations are wall-clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Open client connections; more are answered 503 and closed.
+    pub connections: usize,
+    /// Requests in flight to the upstream; more are answered 503.
+    pub streams: usize,
+    /// Bytes of a request's head.
+    pub header_bytes: usize,
+    /// Header fields of a request.
+    pub header_count: usize,
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// From a connection's first byte of a head to its last.
+    pub header_timeout: Duration,
+    /// From a request's head to the last byte of its body.
+    pub body_timeout: Duration,
+    /// Between two requests of a connection.
+    pub idle_timeout: Duration,
+    /// How long a client may take no byte of an answer that waits for it.
+    pub write_stall: Duration,
+    /// How long connecting to the upstream may take.
+    pub connect_timeout: Duration,
+    /// From the last byte of a request to the upstream's first. Loading a model counts.
+    pub first_byte_timeout: Duration,
+    /// Between two chunks of an upstream's answer.
+    pub chunk_timeout: Duration,
+    /// Idle connections kept to the upstream.
+    pub upstream_idle: usize,
+    /// How long SIGTERM waits for streams to end.
+    pub drain: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct RawLimits {
+    connections: u32,
+    streams: u32,
+    header_bytes: Size,
+    header_count: u16,
+    body_bytes: Size,
+    #[serde(deserialize_with = "duration")]
+    header_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    body_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    idle_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    write_stall: Duration,
+    #[serde(deserialize_with = "duration")]
+    connect_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    first_byte_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    chunk_timeout: Duration,
+    upstream_idle: u16,
+    #[serde(deserialize_with = "duration")]
+    drain: Duration,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            streams: 1024,
+            header_bytes: Size(16 << 10),
+            header_count: 64,
+            body_bytes: Size(8 << 20),
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            write_stall: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(2),
+            first_byte_timeout: Duration::from_secs(300),
+            chunk_timeout: Duration::from_secs(120),
+            upstream_idle: 64,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl RawLimits {
+    /// The valid form, or the sentence that says what is out of range.
+    pub(super) fn check(self) -> Result<Limits, &'static str> {
+        if self.connections == 0 || self.streams == 0 {
+            return Err("`connections` and `streams` are at least 1");
+        }
+        // hyper's own buffer has 8 KiB at least.
+        if !((8 << 10)..=(1 << 20)).contains(&self.header_bytes.0) {
+            return Err("`header-bytes` is 8KiB to 1MiB");
+        }
+        // 100 is what hyper keeps without a heap; our own headers need 9.
+        if !(16..=100).contains(&self.header_count) {
+            return Err("`header-count` is 16 to 100");
+        }
+        if !((4 << 10)..=(1 << 30)).contains(&self.body_bytes.0) {
+            return Err("`body-bytes` is 4KiB to 1GiB");
+        }
+        Ok(Limits {
+            connections: usize::try_from(self.connections).map_err(|_| "`connections` is too large")?,
+            streams: usize::try_from(self.streams).map_err(|_| "`streams` is too large")?,
+            header_bytes: self.header_bytes.0,
+            header_count: self.header_count.into(),
+            body_bytes: self.body_bytes.0,
+            header_timeout: self.header_timeout,
+            body_timeout: self.body_timeout,
+            idle_timeout: self.idle_timeout,
+            write_stall: self.write_stall,
+            connect_timeout: self.connect_timeout,
+            first_byte_timeout: self.first_byte_timeout,
+            chunk_timeout: self.chunk_timeout,
+            upstream_idle: self.upstream_idle.into(),
+            drain: self.drain,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_in_range() {
+        assert!(RawLimits::default().check().is_ok());
+    }
+
+    #[test]
+    fn out_of_range_is_named() {
+        let raw = RawLimits {
+            connections: 0,
+            ..RawLimits::default()
+        };
+        assert!(raw.check().unwrap_err().contains("connections"));
+        let raw = RawLimits {
+            header_bytes: Size(100),
+            ..RawLimits::default()
+        };
+        assert!(raw.check().unwrap_err().contains("header-bytes"));
+        let raw = RawLimits {
+            header_count: 101,
+            ..RawLimits::default()
+        };
+        assert!(raw.check().unwrap_err().contains("header-count"));
+        let raw = RawLimits {
+            body_bytes: Size(1),
+            ..RawLimits::default()
+        };
+        assert!(raw.check().unwrap_err().contains("body-bytes"));
+    }
+}

@@ -1,0 +1,18 @@
+//! The configuration file: TOML text in, valid [`Settings`] out.
+//!
+//! Owns: the format, its defaults, and how a mistake in it is shown. Unknown keys are refused.
+//! Refuses: to open any file that it names; keys and certificates are read by whoever needs them.
+//! Who may call: the command line, and tests. An attacker controls nothing here; an operator's slip does.
+
+mod diagnostic;
+mod limits;
+mod settings;
+mod units;
+
+pub use diagnostic::Diagnostic;
+pub use limits::Limits;
+pub use settings::{FleetKeyFile, PreviousFleetKeyFile, RegistryTls, RegistryUser, Settings, Tls};
+pub use units::{InvalidUpstream, UpstreamUrl};
+
+/// A complete, commented file that parses: what `config --example` prints.
+pub const EXAMPLE: &str = include_str!("example.toml");

@@ -1,0 +1,182 @@
+//! Following the registry: the newest view, and how long ago the registry was last proven alive.
+//!
+//! Owns: the one task that reads the watch, and the rule that a view is worth nothing once the registry has given no
+//! sign of life for longer than `registry-max-age`. Readers take the view without a lock.
+//! Refuses: to end. A registry that is away, at the start or later, is tried again until it is there.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::{ArcSwap, Guard};
+use registry::{Registry, Update, WatchError};
+use tokio::time::sleep;
+
+use crate::{config::Settings, registry_options, view::View};
+
+/// The longest pause between two attempts to reach the registry.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What is known of the registry.
+#[derive(Debug)]
+pub struct Follow {
+    view: ArcSwap<View>,
+    registry: OnceLock<Arc<dyn Registry>>,
+    started: Instant,
+    /// Milliseconds after `started` of the last sign of life, plus one; 0: none yet.
+    alive: AtomicU64,
+    max_age: Duration,
+}
+
+/// How well the registry is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It was never read.
+    Never,
+    /// Its last sign of life is longer ago than it may be.
+    Stale(Duration),
+    /// It was alive so long ago.
+    Fresh(Duration),
+}
+
+impl Follow {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(max_age: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            view: ArcSwap::default(),
+            registry: OnceLock::new(),
+            started: Instant::now(),
+            alive: AtomicU64::new(0),
+            max_age,
+        })
+    }
+
+    /// The newest view, if it may be believed.
+    #[must_use]
+    pub fn view(&self) -> Option<Guard<Arc<View>>> {
+        matches!(self.standing(), Standing::Fresh(_)).then(|| self.view.load())
+    }
+
+    /// The newest view, however old: for metrics.
+    #[must_use]
+    pub fn last_view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// The registry, once it was reached.
+    #[must_use]
+    pub fn registry(&self) -> Option<&dyn Registry> {
+        self.registry.get().map(|registry| &**registry)
+    }
+
+    /// How well the registry is known.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let alive = self.alive.load(Ordering::Acquire);
+        let Some(at) = alive.checked_sub(1) else {
+            return Standing::Never;
+        };
+        let age = self.started.elapsed().saturating_sub(Duration::from_millis(at));
+        if age <= self.max_age {
+            Standing::Fresh(age)
+        } else {
+            Standing::Stale(age)
+        }
+    }
+
+    fn take(&self, update: Update) {
+        match update {
+            Update::Snapshot(snapshot) => {
+                let view = View::new(snapshot, &self.view.load());
+                let (usable, unusable) = view.count();
+                tracing::info!(target: "registry", usable, unusable, "the registry was read");
+                self.view.store(Arc::new(view));
+            }
+            Update::Seen(device, seen) => {
+                if let Some(device) = self.view.load().device(&device) {
+                    device.last_seen().advance(seen);
+                }
+            }
+            Update::Alive => {}
+        }
+        let at = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.alive.store(at.saturating_add(1), Ordering::Release);
+    }
+}
+
+/// Reaches the registry and follows it, for as long as the program lives.
+pub async fn run(follow: Arc<Follow>, settings: Arc<Settings>) {
+    let options = registry_options(&settings);
+    let mut pause = Pause::default();
+    loop {
+        match registry::open(&settings.registry, &options, &settings.fleet).await {
+            Ok(registry) => {
+                let registry = follow.registry.get_or_init(|| registry);
+                read(&follow, registry).await;
+            }
+            Err(error) => {
+                tracing::error!(target: "registry", error = %chain(&error), "the registry cannot be opened, trying again");
+            }
+        }
+        pause.wait().await;
+    }
+}
+
+/// Reads watches until the registry gives none any more.
+async fn read(follow: &Follow, registry: &Arc<dyn Registry>) {
+    let mut pause = Pause::default();
+    loop {
+        match registry.watch().await {
+            Ok(mut watch) => {
+                pause = Pause::default();
+                while let Some(update) = watch.next().await {
+                    match update {
+                        Ok(update) => follow.take(update),
+                        Err(error) => report(&error),
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(target: "registry", error = %chain(&error), "the registry cannot be read, trying again");
+            }
+        }
+        pause.wait().await;
+    }
+}
+
+fn report(error: &WatchError) {
+    tracing::warn!(target: "registry", error = %chain(error), "the watch was interrupted and goes on");
+}
+
+/// An error and all its sources, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
+/// 0.2 s, then twice as long each time.
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Duration::from_millis(200))
+    }
+}
+
+impl Pause {
+    async fn wait(&mut self) {
+        sleep(self.0).await;
+        self.0 = self.0.saturating_mul(2).min(PAUSE);
+    }
+}

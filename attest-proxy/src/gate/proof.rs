@@ -1,0 +1,74 @@
+//! What a device shows beside its PSK, judged as far as a head can be judged.
+//!
+//! Owns: sessions (token, claims, signature over the head) and quotes that came in headers, which are appraised only
+//! when the body is there, because they are bound to it.
+
+use domain::UnixTime;
+use protocol::{
+    Refusal, Subject,
+    credentials::QuoteHeaders,
+    nonce::Nonce,
+    signature::{self, RequestHead, SignatureHeaders, SignedHead},
+    token::{self, CurrentClaims},
+};
+
+use super::World;
+use crate::{
+    head::Head,
+    view::{Device, Evidence},
+};
+
+/// What stands behind a head that may go upstream.
+#[derive(Debug)]
+pub enum Proof {
+    /// The policy says that the PSK is enough.
+    NotDemanded,
+    /// A good session and a good signature over the head; the body must be the signed one.
+    Signed(SignedHead),
+    /// A quote that answers a good nonce; nothing else of it was looked at.
+    Quoted(Quoted),
+}
+
+/// Evidence out of a request's headers, yet to be appraised.
+#[derive(Debug)]
+pub struct Quoted {
+    /// The evidence.
+    pub quote: QuoteHeaders,
+    /// The nonce that it says it answers: ours, for this device, and fresh.
+    pub nonce: Nonce,
+}
+
+/// What a session is judged by.
+pub(super) struct Session<'a> {
+    pub(super) world: &'a World<'a>,
+    pub(super) subject: Subject<'a>,
+    pub(super) device: &'a Device,
+    pub(super) demanded: &'a Evidence,
+}
+
+pub(super) fn session(
+    head: &Head<'_>,
+    token: &str,
+    headers: &SignatureHeaders<'_>,
+    by: &Session<'_>,
+    now: UnixTime,
+) -> Result<SignedHead, (Refusal, String)> {
+    let claims = token::open(by.world.keys, token, now).map_err(|e| (e.into(), e.to_string()))?;
+    let entry = by.device.entry();
+    let current = CurrentClaims {
+        subject: by.subject,
+        ak_name: by.demanded.ak.name(),
+        generation: entry.record.generation,
+        policy: &entry.record.policy,
+        policy_revision: entry.policy.revision,
+        seen: by.device.last_seen().counts(),
+    };
+    claims.matches(&current).map_err(|e| (e.into(), e.to_string()))?;
+    let request = RequestHead {
+        method: head.method.as_str(),
+        path: head.path,
+        query: head.query,
+        session: token,
+    };
+    signature::verify_head(&claims.public_key, &request, headers, now).map_err(|e| (e.into(), e.to_string()))
+}

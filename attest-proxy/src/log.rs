@@ -1,0 +1,111 @@
+//! The operator's log: one line per decision, as text or as JSON, on stderr.
+//!
+//! Owns: what is in a line. The device, the refusal's code, the whole verdict, the first digits of the PSK's digest.
+//! Refuses: to hold a PSK, a prompt, a token, a query or a header. Other crates log warnings at most, because what they
+//! say at finer levels is not ours to vouch for. A stranger's path is escaped and cut.
+
+use std::time::Duration;
+
+use http::request::Parts;
+use protocol::Refusal;
+use tracing::Level;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::gate::Who;
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Verbosity {
+    /// Failures of the proxy itself.
+    Error,
+    /// And refusals.
+    Warn,
+    /// And admitted requests.
+    #[default]
+    Info,
+}
+
+/// Starts logging. A second call changes nothing.
+pub fn init(format: Format, verbosity: Verbosity) {
+    let level = match verbosity {
+        Verbosity::Error => Level::ERROR,
+        Verbosity::Warn => Level::WARN,
+        Verbosity::Info => Level::INFO,
+    };
+    let ours = ["decision", "registry", "upstream", "server"].map(|target| (target, level));
+    let filter = Targets::new()
+        .with_default(level.min(Level::WARN))
+        .with_targets(ours);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    let _ = match format {
+        Format::Text => registry.with(lines.with_ansi(false)).try_init(),
+        Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    };
+}
+
+/// One decision.
+pub(crate) struct Line<'a> {
+    pub(crate) refusal: Option<Refusal>,
+    pub(crate) who: Who,
+    pub(crate) why: &'a str,
+}
+
+impl Line<'_> {
+    /// Writes the line.
+    pub(crate) fn write(&self, parts: &Parts, took: Duration) {
+        let (psk, device) = match &self.who {
+            Who::Nobody => (None, None),
+            Who::Key(psk) => (Some(psk), None),
+            Who::Unusable(psk, device) => (Some(psk), Some(device)),
+            Who::Device(psk, device) => (Some(psk), Some(device.id())),
+        };
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let device = device.map(tracing::field::display);
+        let method = parts.method.as_str();
+        match self.refusal {
+            None if !tracing::enabled!(target: "decision", Level::INFO) => {}
+            None => tracing::info!(
+                target: "decision",
+                outcome = "admitted",
+                device,
+                psk = psk.map(|p| p.short()),
+                method,
+                path = path(parts),
+                micros,
+            ),
+            Some(refusal) => tracing::warn!(
+                target: "decision",
+                outcome = "refused",
+                code = refusal.code(),
+                status = refusal.status(),
+                device,
+                psk = psk.map(|p| p.short()),
+                method,
+                path = path(parts),
+                why = self.why,
+                micros,
+            ),
+        }
+    }
+}
+
+fn path(parts: &Parts) -> String {
+    parts
+        .uri
+        .path()
+        .chars()
+        .take(128)
+        .flat_map(char::escape_default)
+        .collect()
+}

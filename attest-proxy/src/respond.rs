@@ -1,0 +1,154 @@
+//! Answers: one place where a refusal becomes a response.
+//!
+//! Owns: the body type of every answer, and the headers of those that are ours.
+//! Refuses: to let any inside detail out. A refusal's code, status and sentence are the contract's; nothing else of it
+//! reaches the client.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use protocol::{ErrorShape, Refusal, headers, nonce::Nonce};
+
+use crate::{
+    upstream::{Stream, StreamError},
+    wire::Busy,
+};
+
+/// The body of an answer.
+#[derive(Debug)]
+pub struct Body {
+    kind: Kind,
+    _busy: Option<Busy>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Full(Option<Bytes>),
+    Stream(Stream),
+}
+
+impl Body {
+    /// Bytes that are all there.
+    #[must_use]
+    pub const fn full(bytes: Bytes) -> Self {
+        Self {
+            kind: Kind::Full(Some(bytes)),
+            _busy: None,
+        }
+    }
+
+    /// What comes from the upstream.
+    #[must_use]
+    pub const fn stream(stream: Stream) -> Self {
+        Self {
+            kind: Kind::Stream(stream),
+            _busy: None,
+        }
+    }
+
+    /// Keeps the connection busy until the last byte of this was taken.
+    #[must_use]
+    pub fn busy(self, busy: Busy) -> Self {
+        Self {
+            _busy: Some(busy),
+            ..self
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = StreamError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        match &mut self.get_mut().kind {
+            Kind::Full(bytes) => {
+                Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
+            }
+            Kind::Stream(stream) => Pin::new(stream).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Kind::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Full(bytes) => {
+                let len = bytes.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(u64::try_from(len).unwrap_or(u64::MAX))
+            }
+            Kind::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+/// The answer to a refused request. `challenge` is there where the refusal wants one and the device is known.
+#[must_use]
+pub fn refuse(refusal: Refusal, path: &str, challenge: Option<&Nonce>) -> Response<Body> {
+    let shape = if path.starts_with("/v1/") {
+        ErrorShape::OpenAi
+    } else {
+        ErrorShape::Ollama
+    };
+    let mut response = json(refusal.body(shape).into_bytes());
+    *response.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
+    let fields = response.headers_mut();
+    if let Some(seconds) = refusal.retry_after() {
+        fields.insert(header::RETRY_AFTER, seconds.into());
+    }
+    if let Some(nonce) = challenge
+        && let Ok(value) = HeaderValue::from_str(&headers::bytes(nonce.as_bytes()))
+    {
+        fields.insert(headers::CHALLENGE, value);
+    }
+    if refusal.closes_connection() {
+        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// An answer of our own, in JSON, that nobody may keep.
+#[must_use]
+pub fn json(body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::full(body.into()));
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_row() {
+        for refusal in Refusal::ALL.iter().copied() {
+            let response = refuse(refusal, "/api/chat", None);
+            assert_eq!(response.status().as_u16(), refusal.status());
+            assert_eq!(
+                response.headers().contains_key("retry-after"),
+                refusal.retry_after().is_some()
+            );
+            assert_eq!(
+                response.headers().contains_key("connection"),
+                refusal.closes_connection()
+            );
+            assert!(!response.headers().contains_key("attestation-challenge"));
+            assert!(!response.body().is_end_stream());
+        }
+    }
+}

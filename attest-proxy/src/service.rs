@@ -1,0 +1,428 @@
+//! One request, from its head to its answer.
+//!
+//! Owns: the order of the work around the pure decision: framing, head, gate, body, proof over the body, body policy,
+//! upstream; and that every way out ends in one answer and one line of the log.
+//! Refuses: nothing on its own account; every refusal comes from the module that found the reason.
+//! No lock is held across an await; the view and the keys are let go before the body is waited for.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use domain::{Sha256Digest, UnixTime};
+use evidence::Evidence;
+use http::{Request, Response, request::Parts};
+use hyper::body::Incoming;
+use protocol::{
+    KeyRing, Refusal,
+    binding::Binding,
+    messages::{Challenge, SessionGranted, SessionRequest},
+    nonce::{self, Nonce},
+    signature,
+    token::{self, Claims},
+};
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use crate::{
+    attest::{self, Claim, Replays},
+    body,
+    clock::Clock,
+    config::Limits,
+    follow::Follow,
+    forward,
+    gate::{self, Admit, Grant, Proof, Refused, Site, Who, World},
+    head::Head,
+    log::Line,
+    metrics::Metrics,
+    receive::receive,
+    respond::{self, Body},
+    routes::Forward,
+    upstream::Upstream,
+    view::{Demand, Found},
+    wire::Conn,
+};
+
+/// The longest body of a session request, in bytes: evidence, and an event log of up to 100 kB in base64.
+const SESSION_BODY: usize = 256 << 10;
+
+/// Everything that requests share.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Who this service is.
+    pub site: Site,
+    /// The fleet's keys; replaced on reload.
+    pub keys: ArcSwap<Keys>,
+    /// The registry.
+    pub follow: Arc<Follow>,
+    /// What was accepted lately.
+    pub replays: Replays,
+    /// The model server.
+    pub upstream: Upstream,
+    /// Bounds.
+    pub limits: Limits,
+    /// Counters.
+    pub metrics: Metrics,
+    /// The wall clock.
+    pub clock: Clock,
+    /// From when on this process serves.
+    pub started_at: UnixTime,
+    /// Randomness for nonces.
+    pub random: SystemRandom,
+}
+
+/// A key ring that shows nothing of itself.
+pub struct Keys(pub KeyRing);
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keys({})", self.0.current().id())
+    }
+}
+
+/// What came of a request, beside its answer.
+struct Admitted {
+    response: Response<Body>,
+    who: Who,
+}
+
+impl Proxy {
+    /// Waits until requests can be admitted: the start's second is over and the registry was read.
+    pub async fn settled(&self) {
+        while self.clock.now() < self.started_at || self.follow.view().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Answers a request.
+    pub async fn answer(&self, request: Request<Incoming>, conn: &Arc<Conn>) -> Response<Body> {
+        let busy = conn.busy();
+        let started = Instant::now();
+        let (parts, body) = request.into_parts();
+        let mut spent = Spent::default();
+        let response = match self.work(&parts, body, conn, &mut spent).await {
+            Ok(Admitted { response, who }) => {
+                self.metrics.admitted();
+                Line {
+                    refusal: None,
+                    who,
+                    why: "",
+                }
+                .write(&parts, started.elapsed());
+                response
+            }
+            Err(Refused { refusal, who, why }) => {
+                self.metrics.refused(refusal);
+                let challenge = if refusal.wants_challenge() {
+                    self.challenge_for(&who)
+                } else {
+                    None
+                };
+                let response = respond::refuse(refusal, parts.uri.path(), challenge.as_ref());
+                Line {
+                    refusal: Some(refusal),
+                    who,
+                    why: &why,
+                }
+                .write(&parts, started.elapsed());
+                response
+            }
+        };
+        self.metrics.decided(spent.0);
+        response.map(|body| body.busy(busy))
+    }
+
+    async fn work(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        conn: &Conn,
+        spent: &mut Spent,
+    ) -> Result<Admitted, Refused> {
+        let begun = Instant::now();
+        let head = check(parts, conn)?;
+        let decided = self.decide(&head);
+        spent.add(begun);
+        let mut admit = decided?;
+        if matches!(admit.to, Grant::Challenge) {
+            let Some(response) = self.challenge(&admit) else {
+                return Err(Refused::of(
+                    Refusal::Overloaded,
+                    (&admit.psk, &admit.device),
+                    "no randomness",
+                ));
+            };
+            return Ok(Admitted {
+                response,
+                who: Who::Device(admit.psk, admit.device),
+            });
+        }
+        let limit = match admit.to {
+            Grant::OpenSession => SESSION_BODY.min(self.limits.body_bytes),
+            _ => self.limits.body_bytes,
+        };
+        let body = receive(&parts.headers, body, limit, self.limits.body_timeout)
+            .await
+            .map_err(|e| Refused::of(e.refusal(), (&admit.psk, &admit.device), e))?;
+        // A body that broke the framing is known by now. And while it came, the registry may have changed.
+        let begun = Instant::now();
+        check(parts, conn)?;
+        if !self.is_current(&admit) {
+            admit = self.decide(&head)?;
+        }
+        let Admit { device, psk, to } = admit;
+        let who = (&psk, &device);
+        let response = match to {
+            Grant::Upstream(route, proof) => {
+                let proven = self.prove(&head, &body, proof, who).await;
+                spent.add(begun);
+                proven?;
+                self.forward(&head, route, &body, who).await?
+            }
+            Grant::OpenSession | Grant::Challenge => {
+                let opened = self.open_session(&body, who).await;
+                spent.add(begun);
+                opened?
+            }
+        };
+        Ok(Admitted {
+            response,
+            who: Who::Device(psk, device),
+        })
+    }
+
+    fn decide(&self, head: &Head<'_>) -> Result<Admit, Refused> {
+        let view = self.follow.view();
+        let keys = self.keys.load();
+        gate::decide(
+            head,
+            &self.world(view.as_ref().map(|v| &***v), &keys),
+            self.clock.now(),
+        )
+    }
+
+    fn world<'a>(&'a self, view: Option<&'a crate::view::View>, keys: &'a Keys) -> World<'a> {
+        World {
+            view,
+            keys: &keys.0,
+            site: &self.site,
+            started_at: self.started_at,
+        }
+    }
+
+    /// Whether the device is what it was when its head was admitted.
+    fn is_current(&self, admit: &Admit) -> bool {
+        self.follow.view().is_some_and(|view| {
+            matches!(view.find(&admit.psk, self.clock.now()), Found::Device(now) if Arc::ptr_eq(now, &admit.device))
+        })
+    }
+
+    /// What is owed over the body: the signed one, or the one that the quote is bound to.
+    async fn prove(
+        &self,
+        head: &Head<'_>,
+        body: &Bytes,
+        proof: Proof,
+        who: Known<'_>,
+    ) -> Result<(), Refused> {
+        let now = self.clock.now();
+        match proof {
+            Proof::NotDemanded => Ok(()),
+            Proof::Signed(signed) => {
+                let verified = signed
+                    .with_body(&Sha256Digest::of(body))
+                    .map_err(|e| Refused::of(e, who, e))?;
+                self.replays
+                    .signature(&verified, now)
+                    .map_err(|e| Refused::of(e, who, e))
+            }
+            Proof::Quoted(quoted) => {
+                let quote = &quoted.quote;
+                let digest = Sha256Digest::of(body);
+                let evidence = Evidence {
+                    quote: &quote.quote,
+                    signature: &quote.signature,
+                    pcrs: &quote.pcrs,
+                };
+                let binding = Binding::Request {
+                    method: head.method.as_str(),
+                    target: head.target,
+                    body: &digest,
+                };
+                self.accept(evidence, &quoted.nonce, binding, who, now)
+                    .await
+                    .map(drop)
+            }
+        }
+    }
+
+    async fn accept(
+        &self,
+        evidence: Evidence<'_>,
+        nonce: &Nonce,
+        binding: Binding<'_>,
+        who: Known<'_>,
+        now: UnixTime,
+    ) -> Result<evidence::Attested, Refused> {
+        let (psk, device) = who;
+        let registry = self
+            .follow
+            .registry()
+            .ok_or_else(|| Refused::of(Refusal::RegistryStale, who, "the registry was never reached"))?;
+        let claim = Claim {
+            site: &self.site,
+            device,
+            psk,
+            nonce,
+            binding,
+            now,
+        };
+        let attested = attest::accept(evidence, &claim, &self.replays, registry).await?;
+        self.metrics.quote(attested.continuity());
+        Ok(attested)
+    }
+
+    async fn forward(
+        &self,
+        head: &Head<'_>,
+        route: Forward,
+        body: &Bytes,
+        who: Known<'_>,
+    ) -> Result<Response<Body>, Refused> {
+        let models = &who.1.entry().policy.models;
+        let judged = body::judge(route.class, body, models).map_err(|e| Refused::of(e.refusal(), who, e))?;
+        forward::forward(
+            &self.upstream,
+            head.method,
+            head.headers,
+            route,
+            judged.bytes,
+            models,
+        )
+        .await
+        .map_err(|e| Refused::of(e.refusal(), who, e))
+    }
+
+    async fn open_session(&self, body: &Bytes, who: Known<'_>) -> Result<Response<Body>, Refused> {
+        let (psk, device) = who;
+        let now = self.clock.now();
+        let request: SessionRequest = serde_json::from_slice(body).map_err(|e| {
+            // The reader's own words could repeat what was sent.
+            let why = format_args!(
+                "not a session request: {:?} at {}:{}",
+                e.classify(),
+                e.line(),
+                e.column()
+            );
+            Refused::of(Refusal::RequestMalformed, who, why)
+        })?;
+        let public_key =
+            signature::check_public_key(&request.public_key).map_err(|e| Refused::of(e, who, e))?;
+        let subject = self.site.subject(device, psk);
+        let nonce = nonce::check(
+            &self.keys.load().0,
+            &subject,
+            &request.nonce,
+            now,
+            self.started_at,
+        )
+        .map_err(|e| Refused::of(e, who, format_args!("nonce: {e}")))?;
+        let evidence = Evidence {
+            quote: &request.quote,
+            signature: &request.signature,
+            pcrs: &request.pcrs,
+        };
+        let binding = Binding::Session {
+            public_key: &public_key,
+        };
+        let attested = self.accept(evidence, &nonce, binding, who, now).await?;
+        let entry = device.entry();
+        let ttl = Duration::from_secs(entry.policy.session_ttl);
+        let claims = Claims {
+            fleet: self.site.fleet.clone(),
+            audience: self.site.audience.clone(),
+            device: device.id().clone(),
+            psk: *psk,
+            ak_name: attested.ak_name().clone(),
+            public_key,
+            generation: entry.record.generation,
+            policy: entry.record.policy.clone(),
+            policy_revision: entry.policy.revision,
+            reset_count: attested.counters().reset_count,
+            restart_count: attested.counters().restart_count,
+            expires_at: now.plus(ttl),
+        };
+        let session = token::mint(&self.keys.load().0, &claims);
+        self.metrics.session();
+        let granted = SessionGranted {
+            session,
+            expires_in: ttl.as_secs(),
+            device: device.id().clone(),
+        };
+        Ok(respond::json(serde_json::to_vec(&granted).unwrap_or_default()))
+    }
+
+    fn challenge(&self, admit: &Admit) -> Option<Response<Body>> {
+        let now = self.clock.now();
+        let nonce = self.nonce(admit, now)?;
+        let (bank, select) = match admit.device.demand() {
+            Demand::Evidence(demanded) => {
+                let selection = demanded.policy.selection();
+                (selection.bank(), selection.iter().collect())
+            }
+            Demand::Nothing | Demand::Impossible(_) => (domain::HashAlg::Sha256, Vec::new()),
+        };
+        let challenge = Challenge {
+            nonce: nonce.into(),
+            audience: self.site.audience.clone(),
+            bank,
+            select,
+            expires_in: nonce::LIFETIME.as_secs(),
+            now,
+        };
+        Some(respond::json(serde_json::to_vec(&challenge).ok()?))
+    }
+
+    fn challenge_for(&self, who: &Who) -> Option<Nonce> {
+        let Who::Device(psk, device) = who else {
+            return None;
+        };
+        let admit = Admit {
+            device: Arc::clone(device),
+            psk: *psk,
+            to: Grant::Challenge,
+        };
+        self.nonce(&admit, self.clock.now())
+    }
+
+    /// A nonce for a known device; `None` when the system has no randomness.
+    fn nonce(&self, admit: &Admit, now: UnixTime) -> Option<Nonce> {
+        let mut random = [0; 8];
+        self.random.fill(&mut random).ok()?;
+        let subject = self.site.subject(&admit.device, &admit.psk);
+        Some(nonce::issue(&self.keys.load().0, &subject, now, random))
+    }
+}
+
+type Known<'a> = (&'a domain::PskDigest, &'a Arc<crate::view::Device>);
+
+/// Framing and head.
+fn check<'a>(parts: &'a Parts, conn: &Conn) -> Result<Head<'a>, Refused> {
+    let malformed = |why: &dyn std::fmt::Display| Refused::new(Refusal::RequestMalformed, Who::Nobody, why);
+    if let Some(violation) = conn.violation() {
+        return Err(malformed(&violation));
+    }
+    Head::check(parts).map_err(|e| malformed(&e))
+}
+
+/// Time spent on deciding, without the time in which a client's body was waited for.
+#[derive(Default)]
+struct Spent(Duration);
+
+impl Spent {
+    fn add(&mut self, since: Instant) {
+        self.0 = self.0.saturating_add(since.elapsed());
+    }
+}

@@ -1,0 +1,234 @@
+//! The registry as the gate sees it: a snapshot, with every key and policy parsed once.
+//!
+//! Owns: [`View`], immutable, and in each [`Device`] the one thing that changes between snapshots: what was seen of it
+//! last. A device whose AK or policy cannot be used is refused with a reason for the operator, and so are no others.
+//! Pure. What an attacker who writes to the registry can do is bounded by what the registry's readers accept.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwapOption;
+use domain::{DeviceId, PskDigest, UnixTime};
+use evidence::{AttestationKey, Counters, PcrPolicy};
+use registry::{Entry, Lookup, SeenRecord, Snapshot, Versioned};
+
+/// All devices at one moment.
+#[derive(Debug, Default)]
+pub struct View {
+    snapshot: Arc<Snapshot>,
+    devices: HashMap<DeviceId, Arc<Device>>,
+}
+
+/// A registered device that may be used, ready to be judged.
+#[derive(Debug)]
+pub struct Device {
+    entry: Arc<Entry>,
+    demand: Demand,
+    seen: Arc<LastSeen>,
+}
+
+/// What a device must show beside its PSK.
+#[derive(Debug)]
+pub enum Demand {
+    /// Nothing: its policy says that the PSK is enough.
+    Nothing,
+    /// A quote by this key that meets this policy.
+    Evidence(Box<Evidence>),
+    /// Evidence that it cannot give: no request of it is admitted.
+    Impossible(String),
+}
+
+/// What evidence is judged by.
+#[derive(Debug)]
+pub struct Evidence {
+    /// The registered key.
+    pub ak: AttestationKey,
+    /// What its PCRs must hold.
+    pub policy: PcrPolicy,
+}
+
+/// Whose a PSK is.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// Nobody's.
+    Unknown,
+    /// A device's that may not be used; to a client the same as unknown.
+    Unusable {
+        /// The device.
+        device: &'a DeviceId,
+        /// Why not.
+        why: String,
+    },
+    /// This device's.
+    Device(&'a Arc<Device>),
+}
+
+/// The counters of the quote that was accepted last, by whichever replica.
+#[derive(Debug, Default)]
+pub struct LastSeen(ArcSwapOption<Versioned<SeenRecord>>);
+
+impl View {
+    /// The view of a snapshot. What did not change since `before` is taken over from there.
+    #[must_use]
+    pub fn new(snapshot: Arc<Snapshot>, before: &Self) -> Self {
+        let devices = snapshot
+            .entries()
+            .map(|entry| {
+                let id = &entry.record.device;
+                let old = before.devices.get(id);
+                let device = match old {
+                    Some(old) if Arc::ptr_eq(&old.entry, entry) => Arc::clone(old),
+                    _ => Arc::new(Device::new(
+                        entry,
+                        old.map(|o| Arc::clone(&o.seen)).unwrap_or_default(),
+                    )),
+                };
+                if let Some(seen) = snapshot.seen(id) {
+                    device.seen.advance(seen.clone());
+                }
+                (id.clone(), device)
+            })
+            .collect();
+        Self { snapshot, devices }
+    }
+
+    /// Whose `psk` is at `now`.
+    #[must_use]
+    pub fn find(&self, psk: &PskDigest, now: UnixTime) -> Found<'_> {
+        let entry = match self.snapshot.find(psk, now) {
+            Lookup::Unknown => return Found::Unknown,
+            Lookup::Unusable { device, why } => {
+                return Found::Unusable {
+                    device,
+                    why: why.to_string(),
+                };
+            }
+            Lookup::Found(entry) => entry,
+        };
+        match self.devices.get(&entry.record.device) {
+            None => Found::Unknown,
+            Some(device) => match &device.demand {
+                Demand::Impossible(why) => Found::Unusable {
+                    device: device.id(),
+                    why: why.clone(),
+                },
+                Demand::Nothing | Demand::Evidence(_) => Found::Device(device),
+            },
+        }
+    }
+
+    /// The snapshot that this is the view of.
+    #[must_use]
+    pub const fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// A device by its id.
+    #[must_use]
+    pub fn device(&self, id: &DeviceId) -> Option<&Arc<Device>> {
+        self.devices.get(id)
+    }
+
+    /// How many devices can be admitted, and how many are registered and cannot.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        let impossible = self
+            .devices
+            .values()
+            .filter(|d| matches!(d.demand, Demand::Impossible(_)))
+            .count();
+        (
+            self.devices.len().saturating_sub(impossible),
+            self.snapshot.unusable().count().saturating_add(impossible),
+        )
+    }
+}
+
+impl Device {
+    fn new(entry: &Arc<Entry>, seen: Arc<LastSeen>) -> Self {
+        Self {
+            demand: Demand::of(entry),
+            entry: Arc::clone(entry),
+            seen,
+        }
+    }
+
+    /// Which device.
+    #[must_use]
+    pub fn id(&self) -> &DeviceId {
+        &self.entry.record.device
+    }
+
+    /// Its record and policy.
+    #[must_use]
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// What it must show.
+    #[must_use]
+    pub const fn demand(&self) -> &Demand {
+        &self.demand
+    }
+
+    /// What was seen of it last.
+    #[must_use]
+    pub fn last_seen(&self) -> &LastSeen {
+        &self.seen
+    }
+}
+
+impl Demand {
+    fn of(entry: &Entry) -> Self {
+        let Some(evidence) = &entry.policy.evidence else {
+            return Self::Nothing;
+        };
+        let Some(tpm) = &entry.record.tpm else {
+            return Self::Impossible("its policy wants evidence, and it has no TPM on record".into());
+        };
+        let ak = match AttestationKey::new(&tpm.ak_public, &tpm.ak_qualified_name) {
+            Ok(ak) => ak,
+            Err(e) => return Self::Impossible(format!("its attestation key cannot be used: {e}")),
+        };
+        match PcrPolicy::exact(evidence.bank, evidence.pcrs.clone()) {
+            Ok(policy) => Self::Evidence(Box::new(Evidence { ak, policy })),
+            Err(e) => Self::Impossible(format!("its policy cannot be used: {e}")),
+        }
+    }
+}
+
+impl LastSeen {
+    /// The last record that is known here.
+    #[must_use]
+    pub fn get(&self) -> Option<Arc<Versioned<SeenRecord>>> {
+        self.0.load_full()
+    }
+
+    /// `resetCount` and `restartCount` of it.
+    #[must_use]
+    pub fn counts(&self) -> Option<(u32, u32)> {
+        self.0
+            .load()
+            .as_ref()
+            .map(|seen| (seen.value.reset_count, seen.value.restart_count))
+    }
+
+    /// Takes a record, unless a newer one is known: the watch can be behind what this replica wrote itself.
+    pub fn advance(&self, new: Versioned<SeenRecord>) {
+        let new = Arc::new(new);
+        self.0.rcu(|old| match old {
+            Some(old) if old.revision >= new.revision => Some(Arc::clone(old)),
+            _ => Some(Arc::clone(&new)),
+        });
+    }
+}
+
+/// The counters of a record, as the appraisal takes them.
+#[must_use]
+pub fn counters(seen: &SeenRecord) -> Counters {
+    Counters {
+        reset_count: seen.reset_count,
+        restart_count: seen.restart_count,
+        clock: seen.clock,
+        safe: seen.safe,
+    }
+}
