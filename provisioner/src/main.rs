@@ -1,2 +1,69 @@
-//! provisioner
-fn main() {}
+//! `provisioner`: from a manifest to devices that can prove themselves.
+//!
+//! Owns: nothing but the order of the start: silence tpm2-tss, forbid core dumps (secrets pass through this memory), read
+//! the command line, run, and turn the outcome into an exit code. The way through the house is
+//! `cli -> settings -> observe -> plan (pure) -> engine over ports -> adapters`, with `report` as the one that prints.
+
+mod adapters;
+mod cli;
+mod commands;
+mod engine;
+mod failure;
+mod journal;
+mod observe;
+mod plan;
+mod ports;
+mod report;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    // Without it, tpm2-tss would put its own lines between ours; nothing else depends on it.
+    let _noisier = tpm::quiet::restart_quietly();
+    forbid_core_dumps();
+    let cli = cli::Cli::parse();
+    log(cli.output.verbose);
+    let mut reporter = report::reporter(&cli.output);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime);
+    let done = runtime.and_then(|runtime| runtime.block_on(commands::run(cli.command, &mut *reporter)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            reporter.failed(&failure);
+            ExitCode::from(failure.exit())
+        }
+    }
+}
+
+/// A core dump would hold keys. A system that refuses even this is no reason to stop.
+fn forbid_core_dumps() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _still_allowed = setrlimit(Resource::Core, none);
+    let _still_allowed = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+fn log(verbose: bool) {
+    let level = if verbose {
+        tracing::Level::DEBUG
+    } else {
+        tracing::Level::ERROR
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .init();
+}

@@ -1,0 +1,27 @@
+//! The real world behind the ports: TPM through tpm2-tss, files, the system's clock and random numbers.
+
+mod journals;
+mod system;
+mod tpms;
+mod volumes;
+
+use crate::ports::Ports;
+
+/// The ports of the shipped program.
+pub(crate) fn real() -> Ports {
+    Ports {
+        tpms: Box::new(tpms::RealTpms),
+        volumes: Box::new(volumes::Files),
+        journals: Box::new(journals::Files),
+        clock: Box::new(system::SystemClock),
+        entropy: Box::new(system::SystemEntropy),
+    }
+}
+
+/// The folder that a path is in, as something that can be opened.
+fn folder(path: &std::path::Path) -> &std::path::Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => std::path::Path::new("."),
+    }
+}

@@ -1,0 +1,192 @@
+//! The command line: what can be asked, and the words of its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, ColorChoice, Parser, Subcommand};
+use clap_complete::Shell;
+use domain::{DeviceId, FleetName, Sha256Digest};
+use tpm::Tcti;
+
+/// Enrols the devices of a fleet: seals a pre-shared key into each one's TPM-backed volume and registers what a proxy
+/// needs to know it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "provisioner",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong use or invalid manifest, 3 refused by policy.\n\
+                  Data goes to stdout, everything else to stderr."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How to talk.
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// Print JSON: one object, or for `apply` one per line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Show what the libraries have to say too
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: ColorChoice,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check a manifest and say everything that is wrong with it
+    Validate {
+        /// The fleet's manifest (TOML)
+        manifest: PathBuf,
+    },
+    /// Show what `apply` would do, and what a quote of each device proves; changes nothing
+    Plan(PlanArgs),
+    /// Enrol the devices of a manifest. Running it again finishes what was interrupted
+    Apply(ApplyArgs),
+    /// List, show, suspend and resume registered devices
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// Look into a sealed volume, through the TPM, without root and without mounting it
+    #[command(subcommand)]
+    Volume(VolumeCommand),
+    /// Print the JSON Schema of manifests
+    Schema,
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// The fleet's manifest (TOML)
+    pub(crate) manifest: PathBuf,
+    /// Only this device; may be given several times
+    #[arg(long = "device", value_name = "ID")]
+    pub(crate) devices: Vec<DeviceId>,
+    /// The TPM to use instead of the manifest's: device:/dev/tpmrm0, swtpm:host=HOST,port=PORT
+    #[arg(long, value_name = "TCTI")]
+    pub(crate) tcti: Option<Tcti>,
+    /// Where relative volume paths start [default: the manifest's folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Plan to overwrite a volume or a key that is in the way and not ours; `apply` then needs --confirm
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Seal to PCRs into which nothing was measured, which protects nothing
+    #[arg(long)]
+    pub(crate) force_uninitialised_pcrs: bool,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
+    /// Show the plan and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Never ask: steps that cannot be undone are then refused without --confirm
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// The digest of the plan that was read, for steps that cannot be undone
+    #[arg(long, value_name = "PLAN-DIGEST")]
+    pub(crate) confirm: Option<Sha256Digest>,
+}
+
+/// How to reach the registry.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Registry")]
+pub(crate) struct RegistryArgs {
+    /// The registry to use instead of the manifest's: sqlite:PATH or etcd://host:port[,host:port]
+    #[arg(long, value_name = "URL")]
+    pub(crate) registry: Option<String>,
+    /// Authorities that may sign the certificate of etcd (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) registry_ca: Option<PathBuf>,
+    /// Our certificate for etcd (PEM)
+    #[arg(long, value_name = "FILE", requires_all = ["registry_key", "registry_ca"])]
+    pub(crate) registry_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "registry_cert")]
+    pub(crate) registry_key: Option<PathBuf>,
+    /// The user for etcd
+    #[arg(long, value_name = "NAME", requires = "registry_password_file")]
+    pub(crate) registry_user: Option<String>,
+    /// A file with that user's password
+    #[arg(long, value_name = "FILE", requires = "registry_user")]
+    pub(crate) registry_password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// List the devices of a fleet
+    List {
+        #[command(flatten)]
+        fleet: FleetArgs,
+    },
+    /// Show a device: its keys' digests, its state, when it was attested last, what its quotes prove
+    Show {
+        /// The device
+        id: DeviceId,
+        #[command(flatten)]
+        fleet: FleetArgs,
+    },
+    /// Refuse a device from now on; its sessions end
+    Suspend {
+        /// The device
+        id: DeviceId,
+        #[command(flatten)]
+        fleet: FleetArgs,
+    },
+    /// Admit a suspended device again; it opens a new session
+    Resume {
+        /// The device
+        id: DeviceId,
+        #[command(flatten)]
+        fleet: FleetArgs,
+    },
+}
+
+/// Which fleet: by its manifest, or by its name and registry.
+#[derive(Debug, Args)]
+pub(crate) struct FleetArgs {
+    /// The fleet's manifest
+    #[arg(long, value_name = "FILE", required_unless_present = "fleet")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// The fleet's name, instead of a manifest
+    #[arg(long, value_name = "NAME", conflicts_with = "manifest", requires = "registry")]
+    pub(crate) fleet: Option<FleetName>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// Print a file out of a volume, for example /psk: mind who is watching
+    Cat {
+        /// The volume
+        file: PathBuf,
+        /// The path in it, for example /device.toml
+        path: String,
+        /// The TPM that opens it
+        #[arg(long, value_name = "TCTI", default_value = "device:/dev/tpmrm0")]
+        tcti: Tcti,
+    },
+    /// Show what a volume's header says; needs no TPM and no key
+    Info {
+        /// The volume
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,208 @@
+//! `provisioner device`: what the registry knows, and switching a device off and on.
+//!
+//! Owns: the rule that every change raises the generation, so that sessions end, and is a compare-and-swap, so that two
+//! operators do not overwrite each other.
+
+use domain::{DeviceId, PcrSelection};
+use registry::{DeviceRecord, DeviceState, EkTrust, PolicyRecord, Registry, SeenRecord, Versioned};
+use serde_json::json;
+
+use crate::{
+    cli::{DeviceCommand, FleetArgs},
+    failure::Failure,
+    plan::{Proof, Refusal},
+    report::{Reporter, ak_name},
+    settings::fleet_registry,
+};
+
+pub(super) async fn run(command: DeviceCommand, reporter: &mut dyn Reporter) -> Result<(), Failure> {
+    match command {
+        DeviceCommand::List { fleet } => list(&fleet, reporter).await,
+        DeviceCommand::Show { id, fleet } => show(&id, &fleet, reporter).await,
+        DeviceCommand::Suspend { id, fleet } => switch(&id, &fleet, DeviceState::Suspended, reporter).await,
+        DeviceCommand::Resume { id, fleet } => switch(&id, &fleet, DeviceState::Active, reporter).await,
+    }
+}
+
+async fn list(fleet: &FleetArgs, reporter: &mut dyn Reporter) -> Result<(), Failure> {
+    let registry = fleet_registry(fleet).await?;
+    let listing = registry.devices().await.map_err(Failure::registry)?;
+    let mut text = String::new();
+    let mut devices = Vec::new();
+    for device in &listing.devices {
+        let record = &device.value;
+        let state = state(record.state);
+        text.push_str(&format!(
+            "{:<32} {state:<10} policy {}\n",
+            record.device, record.policy
+        ));
+        devices.push(json!({ "device": record.device, "state": state, "policy": record.policy, "profile": record.profile }));
+    }
+    let mut unreadable = Vec::new();
+    for device in &listing.unreadable {
+        text.push_str(&format!("{:<32} unreadable {}\n", device.name, device.why));
+        unreadable.push(json!({ "name": device.name, "why": device.why.to_string() }));
+    }
+    if text.is_empty() {
+        text.push_str("no device is registered\n");
+    }
+    reporter.data(&text, &json!({ "devices": devices, "unreadable": unreadable }))
+}
+
+async fn show(id: &DeviceId, fleet: &FleetArgs, reporter: &mut dyn Reporter) -> Result<(), Failure> {
+    let registry = fleet_registry(fleet).await?;
+    let record = read(&*registry, id).await?.value;
+    let policy = registry.policy(&record.policy).await.map_err(Failure::registry)?;
+    let policy = policy.map(|policy| policy.value);
+    let seen = registry.seen(id).await.map_err(Failure::registry)?;
+    let seen = seen.map(|seen| seen.value);
+    let proof = policy.as_ref().map(|policy| proof(policy, &record));
+    let text = text(&record, policy.as_ref(), seen.as_ref(), proof.as_ref());
+    let json = json!({
+        "device": record.device,
+        "state": state(record.state),
+        "policy": record.policy,
+        "policy-revision": policy.as_ref().map(|policy| policy.revision),
+        "profile": record.profile,
+        "psk": record.psk.current,
+        "ek": record.tpm.as_ref().map(|tpm| tpm.ek),
+        "ek-trust": record.tpm.as_ref().map(|tpm| trust(tpm.ek_trust)),
+        "ak": ak_name(&record),
+        "manufacturer": record.tpm.as_ref().map(|tpm| tpm.manufacturer.clone()),
+        "volume-key": record.volume_key,
+        "generation": record.generation,
+        "enrolled-at": record.enrolled_at,
+        "last-attested-at": seen.as_ref().map(|seen| seen.at),
+        "proof": proof.map(|proof| proof.to_string()),
+    });
+    reporter.data(&text, &json)
+}
+
+fn text(
+    record: &DeviceRecord,
+    policy: Option<&PolicyRecord>,
+    seen: Option<&SeenRecord>,
+    proof: Option<&Proof>,
+) -> String {
+    let mut text = format!("device {}\n", record.device);
+    let mut line = |label: &str, value: &str| text.push_str(&format!("  {label:<9}{value}\n"));
+    line("state", state(record.state));
+    match policy {
+        Some(policy) => line(
+            "policy",
+            &format!("{}, revision {}", record.policy, policy.revision),
+        ),
+        None => line(
+            "policy",
+            &format!("{}: not in the registry, so the device is refused", record.policy),
+        ),
+    }
+    line("profile", record.profile.as_str());
+    line("PSK", &format!("{} (SHA-256)", record.psk.current));
+    if let Some(tpm) = &record.tpm {
+        line(
+            "TPM",
+            &format!("{}, firmware {:#x}", tpm.manufacturer, tpm.firmware_version),
+        );
+        line("EK", &format!("{} (SHA-256), {}", tpm.ek, trust(tpm.ek_trust)));
+    }
+    if let Some(ak) = ak_name(record) {
+        line("AK", &format!("{ak} (name)"));
+    }
+    if let Some(key) = &record.volume_key {
+        line("volume", &format!("{key} (SHA-256 of its key)"));
+    }
+    line("changes", &format!("generation {}", record.generation));
+    line("enrolled", &time(record.enrolled_at));
+    match seen {
+        Some(seen) => line(
+            "attested",
+            &format!("last at {}, {} resets", time(seen.at), seen.reset_count),
+        ),
+        None => line("attested", "never"),
+    }
+    if let Some(proof) = proof {
+        line("proof", &proof.to_string());
+    }
+    text
+}
+
+async fn switch(
+    id: &DeviceId,
+    fleet: &FleetArgs,
+    to: DeviceState,
+    reporter: &mut dyn Reporter,
+) -> Result<(), Failure> {
+    let registry = fleet_registry(fleet).await?;
+    let Versioned {
+        value: mut record,
+        revision,
+    } = read(&*registry, id).await?;
+    let changed = record.state != to;
+    if record.state == DeviceState::Retired {
+        let wish = if to == DeviceState::Active {
+            "resumed"
+        } else {
+            "suspended"
+        };
+        return Err(Refusal::State {
+            device: id.clone(),
+            state: state(record.state),
+            wish,
+        }
+        .into());
+    }
+    if changed {
+        record.state = to;
+        record.generation = record.generation.saturating_add(1);
+        let update = registry.update_device(record.clone(), revision).await;
+        update.map_err(|source| Failure::Update {
+            device: id.clone(),
+            source,
+        })?;
+    }
+    let now = state(to);
+    let text = match (changed, to) {
+        (false, _) => format!("{id} is {now} already\n"),
+        (true, DeviceState::Active) => format!("{id} is active again; it opens a new session\n"),
+        (true, _) => format!("{id} is {now}; its sessions end\n"),
+    };
+    let json = json!({ "device": id, "state": now, "changed": changed, "generation": record.generation });
+    reporter.data(&text, &json)
+}
+
+async fn read(registry: &dyn Registry, id: &DeviceId) -> Result<Versioned<DeviceRecord>, Failure> {
+    let record = registry.device(id).await.map_err(Failure::registry)?;
+    record.ok_or_else(|| Refusal::NotRegistered(id.clone()).into())
+}
+
+fn proof(policy: &PolicyRecord, record: &DeviceRecord) -> Proof {
+    let evidence = policy.evidence.as_ref();
+    let pcrs =
+        evidence.and_then(|evidence| PcrSelection::new(evidence.bank, evidence.pcrs.keys().copied()).ok());
+    Proof::of(pcrs, record.measured_boot)
+}
+
+const fn state(state: DeviceState) -> &'static str {
+    match state {
+        DeviceState::Active => "active",
+        DeviceState::Suspended => "suspended",
+        DeviceState::Retired => "retired",
+    }
+}
+
+const fn trust(trust: EkTrust) -> &'static str {
+    match trust {
+        EkTrust::FirstUse => "trusted on first use",
+        EkTrust::Allowed => "on the profile's list",
+        EkTrust::Chain => "certified",
+    }
+}
+
+fn time(at: domain::UnixTime) -> String {
+    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(at.as_secs()));
+    time.map_or_else(
+        || at.to_string(),
+        |time| humantime::format_rfc3339_seconds(time).to_string(),
+    )
+}

@@ -1,0 +1,102 @@
+//! Looking and planning: what `plan` shows and `apply` starts from. Changes nothing.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use domain::{DeviceId, EkDigest, PolicyName};
+use registry::Registry;
+
+use crate::{
+    adapters,
+    cli::PlanArgs,
+    failure::Failure,
+    observe::{Roll, observe},
+    plan::{Plan, Refusal, Wanted, decide, policy_record, policy_step},
+    ports::Ports,
+    report::Reporter,
+    settings::Loaded,
+};
+
+/// A plan and what it was made with.
+pub(super) struct Prepared {
+    pub(super) plan: Plan,
+    pub(super) ports: Ports,
+    pub(super) registry: Arc<dyn Registry>,
+}
+
+/// `provisioner plan`.
+pub(super) async fn show(args: &PlanArgs, reporter: &mut dyn Reporter) -> Result<(), Failure> {
+    let prepared = prepare(args).await?;
+    print(&prepared.plan, reporter)
+}
+
+/// Prints a plan.
+pub(super) fn print(plan: &Plan, reporter: &mut dyn Reporter) -> Result<(), Failure> {
+    let mut json = serde_json::to_value(plan).unwrap_or_default();
+    if let Some(object) = json.as_object_mut() {
+        object.insert("digest".to_owned(), plan.digest().to_string().into());
+        object.insert("needs-confirmation".to_owned(), plan.is_irreversible().into());
+    }
+    reporter.data(&plan.to_string(), &json)
+}
+
+/// Reads the manifest, looks at everything, and decides.
+pub(super) async fn prepare(args: &PlanArgs) -> Result<Prepared, Failure> {
+    let loaded = Loaded::read(&args.manifest)?;
+    let wanted = loaded.wanted(args)?;
+    let registry = loaded.registry(&args.registry).await?;
+    let mut ports = adapters::real();
+    let mut policies = BTreeMap::new();
+    for one in &wanted {
+        if let Some(policy) = loaded.fleet.policies.get(&one.policy) {
+            policies.insert(one.policy.clone(), policy_record(policy));
+        }
+    }
+    let plan = plan(&mut ports, &*registry, loaded.fleet.name, policies, &wanted).await?;
+    Ok(Prepared {
+        plan,
+        ports,
+        registry,
+    })
+}
+
+/// Looks at every device and decides; all refusals are told at once.
+pub(crate) async fn plan(
+    ports: &mut Ports,
+    registry: &dyn Registry,
+    fleet: domain::FleetName,
+    policies: BTreeMap<PolicyName, registry::PolicyRecord>,
+    wanted: &[Wanted],
+) -> Result<Plan, Failure> {
+    let roll = Roll::read(registry).await?;
+    let mut refusals = Vec::new();
+    let mut devices = Vec::new();
+    let mut seen: BTreeMap<EkDigest, DeviceId> = BTreeMap::new();
+    for one in wanted {
+        let observed = observe(ports, registry, &roll, one).await?;
+        if let Some(first) = seen.insert(observed.ek, one.device.clone()) {
+            refusals.push(Refusal::SameTpm {
+                first,
+                second: one.device.clone(),
+                ek: observed.ek,
+            });
+            continue;
+        }
+        match decide(one, &observed) {
+            Ok(device) => devices.push(device),
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    if !refusals.is_empty() {
+        return Err(Failure::Refused(refusals));
+    }
+    let mut steps = Vec::new();
+    for (name, record) in policies {
+        let stored = registry.policy(&name).await.map_err(Failure::registry)?;
+        steps.extend(policy_step(&name, record, stored));
+    }
+    Ok(Plan {
+        fleet,
+        policies: steps,
+        devices,
+    })
+}

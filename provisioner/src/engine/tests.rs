@@ -1,0 +1,502 @@
+//! A kill after every step, on a real software TPM, real volumes and a real registry: each time either nothing is
+//! registered or the device works, and running again finishes.
+
+use std::{
+    collections::BTreeMap,
+    fs::OpenOptions,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use domain::{
+    CredentialSecret, DeviceId, EkDigest, PcrSelection, PcrValues, PolicyName, SealedSecret, VolumeKeyDigest,
+};
+use registry::{
+    DeviceRecord, EnrolError, Listing, PolicyRecord, ReadError, Registry, Revision, SeenRecord, Versioned,
+    Watch, WriteError,
+};
+use testkit::Swtpm;
+use tpm::{AkHandle, AkInfo, EkAlg, EkInfo, Identity, SealError, SealedObject, Tcti, TpmError, UnsealError};
+
+use super::apply;
+use crate::{
+    adapters, commands,
+    failure::Failure,
+    journal::{Entry, JournalFault},
+    observe::sealed_object,
+    plan::{Choice, Plan, Wanted, policy_record, wanted},
+    ports::{Content, Found, Journal, Journals, NewVolume, Ports, Tpm, Tpms, VolumeFault, Volumes},
+    report::{Event, Outcome, Reporter, Summary},
+};
+
+const MANIFEST: &str = r#"
+version = 1
+[fleet]
+name = "demo"
+audience = "https://llm.demo.example"
+registry = "sqlite:registry.db"
+proxy = "https://llm.demo.example"
+[policies.kiosk]
+models = ["*"]
+[profiles.vm]
+key-store = "tpm"
+ek = "ecc-p256"
+ek-trust = "first-use"
+measured-boot = false
+[profiles.vm.volume]
+path = "{device}.luks"
+size = "20MiB"
+seal-pcrs = [7]
+[[devices]]
+id = "kiosk"
+profile = "vm"
+policy = "kiosk"
+"#;
+
+/// When to die: after so many changes of the world, and whether the last one is only half done.
+#[derive(Clone, Default)]
+struct Fate {
+    left: Arc<AtomicUsize>,
+    torn: Arc<AtomicBool>,
+    lies: Arc<AtomicBool>,
+}
+
+impl Fate {
+    fn die_after(changes: usize, torn: bool) -> Self {
+        let fate = Self::default();
+        fate.left.store(changes, Ordering::SeqCst);
+        fate.torn.store(torn, Ordering::SeqCst);
+        fate
+    }
+
+    fn immortal() -> Self {
+        Self::die_after(usize::MAX, false)
+    }
+
+    /// A change was made; whether to die now.
+    fn now(&self) -> bool {
+        self.left.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    fn change(&self) {
+        if self.now() {
+            panic!("killed");
+        }
+    }
+
+    /// A change of a file was made; a death leaves half of it where `torn` says so.
+    fn change_file(&self, path: &Path, lost: u64) {
+        if self.now() {
+            if self.torn.load(Ordering::SeqCst) {
+                let file = OpenOptions::new().write(true).open(path).unwrap();
+                file.set_len(file.metadata().unwrap().len() - lost).unwrap();
+            }
+            panic!("killed");
+        }
+    }
+}
+
+/// Something that may die at each change of the world.
+struct Mortal<T: ?Sized>(Fate, Box<T>);
+
+impl Tpms for Mortal<dyn Tpms> {
+    fn open(&mut self, tcti: &Tcti) -> Result<Box<dyn Tpm>, TpmError> {
+        Ok(Box::new(Mortal(self.0.clone(), self.1.open(tcti)?)))
+    }
+}
+
+impl Tpm for Mortal<dyn Tpm> {
+    fn identity(&mut self) -> Result<Identity, TpmError> {
+        self.1.identity()
+    }
+    fn endorsement_key(&mut self, alg: EkAlg) -> Result<EkInfo, TpmError> {
+        self.1.endorsement_key(alg)
+    }
+    fn read_ak(&mut self, handle: AkHandle) -> Result<Option<AkInfo>, TpmError> {
+        self.1.read_ak(handle)
+    }
+    fn create_ak(&mut self, alg: EkAlg, handle: AkHandle) -> Result<AkInfo, TpmError> {
+        let made = self.1.create_ak(alg, handle)?;
+        self.0.change();
+        Ok(made)
+    }
+    fn evict_ak(&mut self, handle: AkHandle) -> Result<(), TpmError> {
+        self.1.evict_ak(handle)?;
+        self.0.change();
+        Ok(())
+    }
+    fn activate_credential(
+        &mut self,
+        alg: EkAlg,
+        handle: AkHandle,
+        id_object: &[u8],
+        encrypted_secret: &[u8],
+    ) -> Result<CredentialSecret, TpmError> {
+        if self.0.lies.load(Ordering::SeqCst) {
+            return Ok(CredentialSecret::copy_from(&[7; 32]).unwrap());
+        }
+        self.1
+            .activate_credential(alg, handle, id_object, encrypted_secret)
+    }
+    fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError> {
+        self.1.read_pcrs(selection)
+    }
+    fn seal(
+        &mut self,
+        secret: &SealedSecret,
+        to: &PcrSelection,
+        force: bool,
+    ) -> Result<SealedObject, SealError> {
+        self.1.seal(secret, to, force)
+    }
+    fn unseal(&mut self, object: &SealedObject, pcrs: &PcrSelection) -> Result<SealedSecret, UnsealError> {
+        self.1.unseal(object, pcrs)
+    }
+}
+
+fn partial(target: &Path) -> PathBuf {
+    target.with_file_name(format!(
+        ".{}.partial",
+        target.file_name().unwrap().to_str().unwrap()
+    ))
+}
+
+impl Volumes for Mortal<dyn Volumes> {
+    fn find(&self, at: &Path) -> Result<Found, VolumeFault> {
+        self.1.find(at)
+    }
+    fn read(&self, at: &Path, secret: &SealedSecret) -> Result<Content, VolumeFault> {
+        self.1.read(at, secret)
+    }
+    fn write(&mut self, new: &NewVolume<'_>) -> Result<VolumeKeyDigest, VolumeFault> {
+        let digest = self.1.write(new)?;
+        self.0.change_file(&partial(new.target), 8 << 20);
+        Ok(digest)
+    }
+    fn place(&mut self, target: &Path, replace: bool) -> Result<(), VolumeFault> {
+        self.1.place(target, replace)?;
+        self.0.change();
+        Ok(())
+    }
+}
+
+impl Journals for Mortal<dyn Journals> {
+    fn read(&self, path: &Path) -> Result<Vec<Entry>, JournalFault> {
+        self.1.read(path)
+    }
+    fn open(&mut self, path: &Path) -> Result<Box<dyn Journal>, JournalFault> {
+        let open = self.1.open(path)?;
+        self.0.change();
+        Ok(Box::new(MortalJournal(self.0.clone(), path.to_owned(), open)))
+    }
+}
+
+struct MortalJournal(Fate, PathBuf, Box<dyn Journal>);
+
+impl Journal for MortalJournal {
+    fn append(&mut self, entry: &Entry) -> Result<(), JournalFault> {
+        self.2.append(entry)?;
+        self.0.change_file(&self.1, 3);
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct MortalRegistry(Arc<dyn Registry>, Fate);
+
+impl std::fmt::Debug for Fate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fate")
+    }
+}
+
+#[async_trait]
+impl Registry for MortalRegistry {
+    async fn enrol(&self, record: DeviceRecord) -> Result<Revision, EnrolError> {
+        let revision = self.0.enrol(record).await?;
+        self.1.change();
+        Ok(revision)
+    }
+    async fn device(&self, id: &DeviceId) -> Result<Option<Versioned<DeviceRecord>>, ReadError> {
+        self.0.device(id).await
+    }
+    async fn devices(&self) -> Result<Listing, ReadError> {
+        self.0.devices().await
+    }
+    async fn update_device(&self, record: DeviceRecord, expected: Revision) -> Result<Revision, WriteError> {
+        let revision = self.0.update_device(record, expected).await?;
+        self.1.change();
+        Ok(revision)
+    }
+    async fn policy(&self, name: &PolicyName) -> Result<Option<Versioned<PolicyRecord>>, ReadError> {
+        self.0.policy(name).await
+    }
+    async fn put_policy(
+        &self,
+        name: &PolicyName,
+        record: PolicyRecord,
+        expected: Option<Revision>,
+    ) -> Result<Revision, WriteError> {
+        let revision = self.0.put_policy(name, record, expected).await?;
+        self.1.change();
+        Ok(revision)
+    }
+    async fn seen(&self, id: &DeviceId) -> Result<Option<Versioned<SeenRecord>>, ReadError> {
+        self.0.seen(id).await
+    }
+    async fn put_seen(
+        &self,
+        id: &DeviceId,
+        record: SeenRecord,
+        expected: Option<Revision>,
+    ) -> Result<Revision, WriteError> {
+        self.0.put_seen(id, record, expected).await
+    }
+    async fn watch(&self) -> Result<Watch, ReadError> {
+        self.0.watch().await
+    }
+}
+
+struct Silent;
+
+impl Reporter for Silent {
+    fn event(&mut self, _event: &Event<'_>) {}
+    fn data(&mut self, _text: &str, _json: &serde_json::Value) -> Result<(), Failure> {
+        Ok(())
+    }
+    fn failed(&mut self, _failure: &Failure) {}
+}
+
+/// One device, its TPM, its folder with volume and registry.
+struct World {
+    tpm: Swtpm,
+    dir: tempfile::TempDir,
+    manifest: String,
+}
+
+impl World {
+    fn new() -> Self {
+        let tpm = Swtpm::start();
+        tpm.extend(7, b"secure boot state");
+        let dir = tempfile::tempdir().unwrap();
+        let manifest = MANIFEST.to_owned();
+        Self { tpm, dir, manifest }
+    }
+
+    fn ports(&self, fate: &Fate) -> Ports {
+        let real = adapters::real();
+        Ports {
+            tpms: Box::new(Mortal(fate.clone(), real.tpms)),
+            volumes: Box::new(Mortal(fate.clone(), real.volumes)),
+            journals: Box::new(Mortal(fate.clone(), real.journals)),
+            clock: real.clock,
+            entropy: real.entropy,
+        }
+    }
+
+    async fn registry(&self) -> Arc<dyn Registry> {
+        let url = format!("sqlite:{}", self.dir.path().join("registry.db").display());
+        let options = registry::Options::default();
+        registry::open(&url.parse().unwrap(), &options, &"demo".parse().unwrap())
+            .await
+            .unwrap()
+    }
+
+    fn wanted(&self) -> Vec<Wanted> {
+        let fleet = manifest::parse("demo.toml", &self.manifest).unwrap();
+        let choice = Choice {
+            folder: self.dir.path().to_owned(),
+            tcti: Some(self.tpm.tcti().parse().unwrap()),
+            force: false,
+            force_uninitialised: false,
+        };
+        fleet
+            .devices
+            .iter()
+            .filter_map(|device| wanted(&fleet, device, &choice).unwrap())
+            .collect()
+    }
+
+    fn volume(&self) -> PathBuf {
+        self.dir.path().join("kiosk.luks")
+    }
+
+    async fn plan(&self) -> Result<Plan, Failure> {
+        let fleet = manifest::parse("demo.toml", &self.manifest).unwrap();
+        let policies = fleet
+            .policies
+            .iter()
+            .map(|(name, policy)| (name.clone(), policy_record(policy)));
+        let policies: BTreeMap<_, _> = policies.collect();
+        let mut ports = self.ports(&Fate::immortal());
+        let registry = self.registry().await;
+        commands::plan(
+            &mut ports,
+            &*registry,
+            fleet.name.clone(),
+            policies,
+            &self.wanted(),
+        )
+        .await
+    }
+
+    async fn run(&self, plan: &Plan, fate: &Fate) -> Result<Vec<Summary>, Failure> {
+        let registry = MortalRegistry(self.registry().await, fate.clone());
+        let confirmed = plan.confirm(None)?;
+        apply(plan, &confirmed, &mut self.ports(fate), &registry, &mut Silent).await
+    }
+
+    /// What the registry has, if anything; and if so, that the device can open its volume and has the key in it.
+    async fn nothing_or_works(&self) -> bool {
+        let id = "kiosk".parse().unwrap();
+        let Some(stored) = self.registry().await.device(&id).await.unwrap() else {
+            return false;
+        };
+        let mut ports = self.ports(&Fate::immortal());
+        let Found::Volume(token) = ports.volumes.find(&self.volume()).unwrap() else {
+            panic!("registered without a volume");
+        };
+        let mut tpm = ports.tpms.open(&self.tpm.tcti().parse().unwrap()).unwrap();
+        let secret = tpm.unseal(&sealed_object(&token), &token.pcrs).unwrap();
+        let content = ports.volumes.read(&self.volume(), &secret).unwrap();
+        assert_eq!(content.psk, stored.value.psk.current);
+        assert_eq!(Some(content.volume_key), stored.value.volume_key);
+        let ak = tpm.read_ak(AkHandle::default()).unwrap().unwrap();
+        assert_eq!(ak.public, stored.value.tpm.unwrap().ak_public);
+        true
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// Dies after `changes`; `true` when it got that far.
+fn killed(world: &World, changes: usize, torn: bool) -> bool {
+    let plan = block_on(world.plan()).unwrap();
+    let fate = Fate::die_after(changes, torn);
+    catch_unwind(AssertUnwindSafe(|| block_on(world.run(&plan, &fate)).unwrap())).is_err()
+}
+
+#[test]
+fn a_kill_after_any_change_leaves_nothing_registered_or_a_device_that_works_and_the_next_run_finishes() {
+    let mut registered_after = Vec::new();
+    for torn in [false, true] {
+        for changes in 1.. {
+            let world = World::new();
+            if !killed(&world, changes, torn) {
+                assert!(changes > 10, "a whole run changes the world {changes} times");
+                break;
+            }
+            if block_on(world.nothing_or_works()) {
+                registered_after.push(changes);
+            }
+            let plan = block_on(world.plan()).unwrap_or_else(|e| panic!("after {changes}: {e}"));
+            assert!(!plan.is_irreversible());
+            let done = block_on(world.run(&plan, &Fate::immortal()))
+                .unwrap_or_else(|e| panic!("after {changes}: {e}"));
+            assert_eq!(done.len(), 1);
+            assert!(block_on(world.nothing_or_works()), "after {changes}");
+            assert!(!partial(&world.volume()).exists(), "after {changes}");
+            assert!(block_on(world.plan()).unwrap().is_empty(), "after {changes}");
+        }
+    }
+    // The transaction is the last change but the journal's note of it, whole or torn.
+    assert_eq!(registered_after.len(), 4, "{registered_after:?}");
+}
+
+#[test]
+fn two_kills_in_a_row_are_no_worse() {
+    let world = World::new();
+    assert!(killed(&world, 7, true));
+    assert!(killed(&world, 4, false));
+    assert!(!block_on(world.nothing_or_works()));
+    let plan = block_on(world.plan()).unwrap();
+    block_on(world.run(&plan, &Fate::immortal())).unwrap();
+    assert!(block_on(world.nothing_or_works()));
+}
+
+#[test]
+fn a_tpm_that_cannot_open_the_credential_is_not_registered() {
+    let world = World::new();
+    let plan = block_on(world.plan()).unwrap();
+    let fate = Fate::immortal();
+    fate.lies.store(true, Ordering::SeqCst);
+    let failure = block_on(world.run(&plan, &fate)).unwrap_err();
+    assert!(matches!(failure, Failure::NotBound { .. }), "{failure}");
+    assert_eq!(failure.exit(), 1);
+    assert!(!block_on(world.nothing_or_works()));
+    assert!(!world.volume().exists());
+}
+
+#[test]
+fn another_tpm_than_the_planned_one_is_not_touched() {
+    let world = World::new();
+    let mut plan = block_on(world.plan()).unwrap();
+    plan.devices[0].target.ek = EkDigest::of(b"another");
+    let failure = block_on(world.run(&plan, &Fate::immortal())).unwrap_err();
+    assert!(matches!(failure, Failure::NotBound { .. }), "{failure}");
+    let mut ports = world.ports(&Fate::immortal());
+    let mut tpm = ports.tpms.open(&world.tpm.tcti().parse().unwrap()).unwrap();
+    assert_eq!(tpm.read_ak(AkHandle::default()).unwrap(), None);
+}
+
+#[test]
+fn a_plan_that_proves_nothing_registers_nobody() {
+    let world = World::new();
+    let mut plan = block_on(world.plan()).unwrap();
+    plan.devices[0]
+        .steps
+        .retain(|step| *step == crate::plan::Step::Enrol);
+    let failure = block_on(world.run(&plan, &Fate::immortal())).unwrap_err();
+    assert!(matches!(failure, Failure::NotBound { .. }), "{failure}");
+    assert!(!block_on(world.nothing_or_works()));
+}
+
+#[test]
+fn a_volume_that_appears_after_planning_is_kept() {
+    let world = World::new();
+    let plan = block_on(world.plan()).unwrap();
+    std::fs::write(world.volume(), "theirs").unwrap();
+    let failure = block_on(world.run(&plan, &Fate::immortal())).unwrap_err();
+    assert!(
+        matches!(failure, Failure::Volume(VolumeFault::Exists { .. })),
+        "{failure}"
+    );
+    assert_eq!(std::fs::read(world.volume()).unwrap(), b"theirs");
+    assert!(!block_on(world.nothing_or_works()));
+}
+
+#[test]
+fn changed_settings_replace_an_interrupted_volume_and_a_changed_policy_moves_the_record() {
+    let mut world = World::new();
+    assert!(killed(&world, 10, false), "just before the transaction");
+    world.manifest = MANIFEST.replace(
+        "proxy = \"https://llm.demo.example\"",
+        "proxy = \"https://other.example\"",
+    );
+    let plan = block_on(world.plan()).unwrap();
+    let done = block_on(world.run(&plan, &Fate::immortal())).unwrap();
+    assert_eq!(done[0].outcome, Outcome::Enrolled);
+    assert!(block_on(world.nothing_or_works()));
+
+    world.manifest = world
+        .manifest
+        .replace("measured-boot = false", "measured-boot = true")
+        .replace("\"*\"", "\"m\"");
+    let plan = block_on(world.plan()).unwrap();
+    assert_eq!(plan.policies.len(), 1);
+    assert_eq!(plan.policies[0].record.revision, 2);
+    let done = block_on(world.run(&plan, &Fate::immortal())).unwrap();
+    assert_eq!((done[0].outcome, done[0].generation), (Outcome::Updated, 2));
+    assert!(block_on(world.plan()).unwrap().is_empty());
+}

@@ -1,0 +1,207 @@
+//! The journal of one device's enrolment: JSON lines beside its volume, synced after each step.
+//!
+//! Owns: what an entry says, and the question that a later run asks: which keys did we write? It holds digests, never a
+//! key. A line that was cut short by a kill is the last one and is dropped; any other line that cannot be read makes
+//! the journal unusable, because guessing would mean overwriting somebody's volume.
+//! An attacker who can write here could make us take up a volume of theirs, so it must be ours alone (mode 0600).
+
+use std::path::PathBuf;
+
+use domain::{DeviceId, EkDigest, FleetName, PskDigest, UnixTime, VolumeKeyDigest};
+use serde::{Deserialize, Serialize};
+
+/// The longest journal that is read, in bytes.
+pub(crate) const MAX_LEN: u64 = 1024 * 1024;
+
+/// One step that was done, or is about to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "entry",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case",
+    deny_unknown_fields
+)]
+pub(crate) enum Entry {
+    /// A run began for this device and this TPM.
+    Began {
+        at: UnixTime,
+        fleet: FleetName,
+        device: DeviceId,
+        ek: EkDigest,
+    },
+    /// The attestation key is in the TPM, and the TPM proved that it is beside this endorsement key.
+    Bound { at: UnixTime },
+    /// A volume with this key is about to be written.
+    Writing { at: UnixTime, psk: PskDigest },
+    /// It is written and synced, beside its target.
+    Written {
+        at: UnixTime,
+        volume_key: VolumeKeyDigest,
+    },
+    /// It is in its place.
+    Placed { at: UnixTime },
+    /// The registry has the device.
+    Enrolled { at: UnixTime, psk: PskDigest },
+}
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JournalFault {
+    /// The file.
+    #[error("cannot {doing} the journal '{}'", path.display())]
+    File {
+        doing: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// A line that says nothing we know.
+    #[error("line {line} of the journal '{}' cannot be read", path.display())]
+    Line {
+        path: PathBuf,
+        line: usize,
+        source: serde_json::Error,
+    },
+    /// Far longer than any journal.
+    #[error("'{}' is too long for a journal", path.display())]
+    TooLong { path: PathBuf },
+    /// Others can write to it.
+    #[error("others may write to the journal '{}'", path.display())]
+    Exposed { path: PathBuf },
+    /// Another run has it.
+    #[error("another run works on '{}'", path.display())]
+    Locked { path: PathBuf },
+}
+
+impl JournalFault {
+    /// What a person can do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Line { path, .. } | Self::TooLong { path } => Some(format!(
+                "was it written by a newer version? moving '{}' away starts anew",
+                path.display()
+            )),
+            Self::Exposed { path } => Some(format!(
+                "chmod 600 '{}', if nobody else wrote to it",
+                path.display()
+            )),
+            Self::Locked { .. } => {
+                Some("wait for it, or end it; what it began is finished by the next run".to_owned())
+            }
+            Self::File { .. } => None,
+        }
+    }
+}
+
+/// Reads the lines of a journal; also returns how many bytes of whole lines there are.
+pub(crate) fn parse(path: &std::path::Path, text: &[u8]) -> Result<(Vec<Entry>, usize), JournalFault> {
+    let whole = text
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at.saturating_add(1));
+    let lines = text.get(..whole).unwrap_or_default();
+    let mut entries = Vec::new();
+    for (nth, line) in lines
+        .split(|b| *b == b'\n')
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty())
+    {
+        let entry = serde_json::from_slice(line).map_err(|source| JournalFault::Line {
+            path: path.to_owned(),
+            line: nth.saturating_add(1),
+            source,
+        })?;
+        entries.push(entry);
+    }
+    Ok((entries, whole))
+}
+
+/// Whether an earlier run for this very device and TPM wrote a volume with this key.
+pub(crate) fn wrote(
+    entries: &[Entry],
+    fleet: &FleetName,
+    device: &DeviceId,
+    ek: &EkDigest,
+    psk: &PskDigest,
+) -> bool {
+    let mut ours = false;
+    for entry in entries {
+        match entry {
+            Entry::Began {
+                fleet: f,
+                device: d,
+                ek: e,
+                ..
+            } => ours = f == fleet && d == device && e == ek,
+            Entry::Writing { psk: p, .. } if ours && p == psk => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Whether an earlier run began to write here, so that a half-written file may lie beside the target.
+pub(crate) fn may_have_leftover(entries: &[Entry]) -> bool {
+    entries.iter().any(|entry| matches!(entry, Entry::Writing { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries() -> Vec<Entry> {
+        let at = UnixTime::from_secs(1);
+        vec![
+            Entry::Began {
+                at,
+                fleet: "demo".parse().unwrap(),
+                device: "kiosk".parse().unwrap(),
+                ek: EkDigest::of(b"ek"),
+            },
+            Entry::Bound { at },
+            Entry::Writing {
+                at,
+                psk: PskDigest::of(b"one"),
+            },
+        ]
+    }
+
+    fn text(entries: &[Entry]) -> Vec<u8> {
+        entries
+            .iter()
+            .flat_map(|e| [serde_json::to_vec(e).unwrap(), b"\n".to_vec()].concat())
+            .collect()
+    }
+
+    #[test]
+    fn lines_round_trip_and_a_torn_last_one_is_dropped() {
+        let path = std::path::Path::new("x.journal");
+        let mut bytes = text(&entries());
+        let whole = bytes.len();
+        assert_eq!(parse(path, &bytes).unwrap(), (entries(), whole));
+        bytes.extend(b"{\"entry\":\"wri");
+        assert_eq!(parse(path, &bytes).unwrap(), (entries(), whole));
+        assert_eq!(parse(path, b"").unwrap(), (vec![], 0));
+    }
+
+    #[test]
+    fn a_line_that_is_not_known_stops_everything() {
+        let bytes = [text(&entries()), b"{\"entry\":\"fused\"}\n".to_vec()].concat();
+        let wrong = parse(std::path::Path::new("x.journal"), &bytes).unwrap_err();
+        assert!(matches!(wrong, JournalFault::Line { line: 4, .. }));
+        assert!(wrong.hint().is_some());
+    }
+
+    #[test]
+    fn only_this_devices_keys_on_this_tpm_are_ours() {
+        let (fleet, device) = ("demo".parse().unwrap(), "kiosk".parse().unwrap());
+        let ours = |device: &DeviceId, ek: &[u8], psk: &[u8]| {
+            wrote(&entries(), &fleet, device, &EkDigest::of(ek), &PskDigest::of(psk))
+        };
+        assert!(ours(&device, b"ek", b"one"));
+        assert!(!ours(&device, b"ek", b"two"));
+        assert!(!ours(&device, b"other", b"one"));
+        assert!(!ours(&"other".parse().unwrap(), b"ek", b"one"));
+        assert!(may_have_leftover(&entries()));
+        assert!(!may_have_leftover(&entries()[..2]));
+    }
+}

@@ -1,0 +1,155 @@
+//! The plan: what `apply` will do, as data. Printable, comparable, digestible; nothing here touches the world.
+//!
+//! Owns: the steps and their order. Steps that cannot be undone are a type of their own, [`Irreversible`], and the
+//! engine takes them only with a [`Confirmed`], which only a matching plan digest makes.
+
+mod decide;
+mod proof;
+mod refusal;
+mod show;
+mod wanted;
+
+use std::path::PathBuf;
+
+use domain::{DeviceId, EkDigest, FleetName, PcrSelection, PolicyName, ProfileName, Sha256Digest};
+use registry::{EkTrust, PolicyRecord, Revision};
+use serde::{Serialize, Serializer};
+use tpm::{AkHandle, EkAlg, Tcti};
+use volume::DeviceConfig;
+
+pub(crate) use decide::{AkSeen, Observed, Registered, VolumeSeen, decide, policy_step};
+pub(crate) use proof::Proof;
+pub(crate) use refusal::Refusal;
+pub(crate) use wanted::{Choice, Unfit, Wanted, policy_record, wanted};
+
+/// Everything that one `apply` will do.
+#[derive(Debug, Serialize)]
+pub(crate) struct Plan {
+    pub(crate) fleet: FleetName,
+    /// First: policies, so that no device is ever registered under one that is missing.
+    pub(crate) policies: Vec<PolicyStep>,
+    /// Then the devices, one after the other.
+    pub(crate) devices: Vec<DevicePlan>,
+}
+
+/// A policy that the registry lacks or has otherwise.
+#[derive(Debug, Serialize)]
+pub(crate) struct PolicyStep {
+    pub(crate) policy: PolicyName,
+    pub(crate) record: PolicyRecord,
+    /// The write that it replaces; `None`: it is new.
+    #[serde(serialize_with = "revision")]
+    pub(crate) replaces: Option<Revision>,
+}
+
+/// What will be done for one device, and what that device's quotes are worth.
+#[derive(Debug, Serialize)]
+pub(crate) struct DevicePlan {
+    pub(crate) device: DeviceId,
+    pub(crate) target: Target,
+    /// Done before the steps, and only when confirmed.
+    pub(crate) irreversible: Vec<Irreversible>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) proof: Proof,
+    /// What a person should know before going on.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Where a device's parts are and what they will be.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Target {
+    #[serde(serialize_with = "text")]
+    pub(crate) tcti: Tcti,
+    #[serde(serialize_with = "text")]
+    pub(crate) ek_alg: EkAlg,
+    /// The endorsement key that was seen when the plan was made; the engine insists on it.
+    pub(crate) ek: EkDigest,
+    pub(crate) ek_trust: EkTrust,
+    #[serde(serialize_with = "text")]
+    pub(crate) ak_handle: AkHandle,
+    pub(crate) volume: PathBuf,
+    pub(crate) size: u64,
+    #[serde(serialize_with = "text")]
+    pub(crate) seal: PcrSelection,
+    pub(crate) force_uninitialised: bool,
+    pub(crate) config: DeviceConfig,
+    pub(crate) policy: PolicyName,
+    pub(crate) profile: ProfileName,
+    pub(crate) measured_boot: bool,
+}
+
+/// A step that can be repeated or undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub(crate) enum Step {
+    /// Make the attestation key.
+    CreateAk,
+    /// Let the TPM prove that endorsement key and attestation key are in it together.
+    Bind,
+    /// Make a pre-shared key and a volume around it.
+    WriteVolume {
+        /// Whether one that an earlier run wrote, and that was never registered, is replaced.
+        replace_own: bool,
+    },
+    /// Open the volume through the TPM, as the device will.
+    CheckVolume,
+    /// Register the device: the last step, in one transaction.
+    Enrol,
+    /// Change what the registry says about a device; its sessions end.
+    UpdateRecord,
+}
+
+/// A step that cannot be undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub(crate) enum Irreversible {
+    /// Remove the key that is at the attestation key's handle. It exists nowhere else.
+    EvictKey,
+    /// Overwrite a file that we did not write. Whatever key was in it is lost.
+    OverwriteVolume,
+}
+
+/// That the plan's digest was confirmed. Only [`Plan::confirm`] makes one.
+#[derive(Debug)]
+pub(crate) struct Confirmed(());
+
+impl Plan {
+    /// SHA-256 over the plan as JSON: the same world and wish, the same digest.
+    pub(crate) fn digest(&self) -> Sha256Digest {
+        // A plan is plain data: strings, numbers and lists, which always have a JSON form.
+        Sha256Digest::of(&serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// Whether a step in it cannot be undone.
+    pub(crate) fn is_irreversible(&self) -> bool {
+        self.devices.iter().any(|device| !device.irreversible.is_empty())
+    }
+
+    /// Takes the confirmation, if it is for this plan; a plan without irreversible steps needs none.
+    pub(crate) fn confirm(&self, digest: Option<&Sha256Digest>) -> Result<Confirmed, Refusal> {
+        let own = self.digest();
+        match digest {
+            Some(given) if *given == own => Ok(Confirmed(())),
+            Some(_) => Err(Refusal::OtherPlan { own }),
+            None if self.is_irreversible() => Err(Refusal::Unconfirmed { own }),
+            None => Ok(Confirmed(())),
+        }
+    }
+
+    /// Whether nothing is to be done.
+    pub(crate) fn is_empty(&self) -> bool {
+        let idle = |device: &DevicePlan| device.steps.is_empty() && device.irreversible.is_empty();
+        self.policies.is_empty() && self.devices.iter().all(idle)
+    }
+}
+
+fn text<S: Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn revision<S: Serializer>(value: &Option<Revision>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(revision) => serializer.serialize_some(&revision.get()),
+        None => serializer.serialize_none(),
+    }
+}

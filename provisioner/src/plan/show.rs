@@ -1,0 +1,124 @@
+//! The plan as text for a person.
+
+use std::fmt;
+
+use super::{DevicePlan, Irreversible, Plan, PolicyStep, Step};
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "fleet {}", self.fleet)?;
+        for policy in &self.policies {
+            write!(f, "\n{policy}")?;
+        }
+        for device in &self.devices {
+            write!(f, "\n{device}")?;
+        }
+        if self.is_empty() {
+            writeln!(f, "\nnothing is to be done")?;
+        }
+        writeln!(f, "\nplan digest: {}", self.digest())
+    }
+}
+
+impl fmt::Display for PolicyStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.replaces {
+            None => "register it",
+            Some(_) => "change it: the sessions of all its devices end",
+        };
+        writeln!(f, "policy {}", self.policy)?;
+        writeln!(f, "  do     {what} (revision {})", self.record.revision)?;
+        writeln!(f, "  models {}", self.record.models.join(", "))?;
+        match &self.record.evidence {
+            None => writeln!(f, "  asks   for the pre-shared key alone"),
+            Some(evidence) => {
+                let pcrs: Vec<String> = evidence.pcrs.keys().map(ToString::to_string).collect();
+                writeln!(
+                    f,
+                    "  asks   for a quote over PCRs {}:{}",
+                    evidence.bank,
+                    pcrs.join(",")
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for DevicePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = &self.target;
+        writeln!(f, "device {}", self.device)?;
+        writeln!(f, "  TPM    {}", target.tcti)?;
+        writeln!(
+            f,
+            "  EK     {} {} ({})",
+            target.ek_alg,
+            target.ek,
+            trust(target.ek_trust)
+        )?;
+        writeln!(f, "  AK     {}", target.ak_handle)?;
+        writeln!(f, "  volume {}", target.volume.display())?;
+        writeln!(f, "  seal   {}", target.seal)?;
+        writeln!(f, "  policy {}, profile {}", target.policy, target.profile)?;
+        for step in &self.irreversible {
+            writeln!(f, "  do     CANNOT BE UNDONE: {}", step.words(self))?;
+        }
+        for step in &self.steps {
+            writeln!(f, "  do     {}", step.words(self))?;
+        }
+        if self.steps.is_empty() && self.irreversible.is_empty() {
+            writeln!(f, "  do     nothing: it is enrolled and its volume opens")?;
+        }
+        writeln!(f, "  proof  {}", self.proof)?;
+        for note in &self.notes {
+            writeln!(f, "  note   {note}")?;
+        }
+        Ok(())
+    }
+}
+
+fn trust(trust: registry::EkTrust) -> &'static str {
+    match trust {
+        registry::EkTrust::FirstUse => "trusted on first use",
+        registry::EkTrust::Allowed => "on the profile's list",
+        registry::EkTrust::Chain => "certified",
+    }
+}
+
+impl Step {
+    /// What it does, for people.
+    pub(crate) fn words(&self, plan: &DevicePlan) -> String {
+        let target = &plan.target;
+        match self {
+            Self::CreateAk => format!("make the attestation key at {}", target.ak_handle),
+            Self::Bind => {
+                "let the TPM prove that it holds endorsement key and attestation key together".to_owned()
+            }
+            Self::WriteVolume { replace_own } => {
+                let mib = target.size / (1024 * 1024);
+                let replaces = if *replace_own {
+                    ", in place of an interrupted run's"
+                } else {
+                    ""
+                };
+                format!("make a pre-shared key and a sealed volume of {mib} MiB around it{replaces}")
+            }
+            Self::CheckVolume => "open the volume through the TPM".to_owned(),
+            Self::Enrol => "register the device".to_owned(),
+            Self::UpdateRecord => format!(
+                "change the device's record to policy {}, profile {}; its sessions end",
+                target.policy, target.profile
+            ),
+        }
+    }
+}
+
+impl Irreversible {
+    /// What it does, for people.
+    pub(crate) fn words(&self, plan: &DevicePlan) -> String {
+        match self {
+            Self::EvictKey => format!("remove the key at {} from the TPM", plan.target.ak_handle),
+            Self::OverwriteVolume => format!("overwrite '{}'", plan.target.volume.display()),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What the engine needs from the world, as traits: a TPM, volume files, journals, a clock, entropy.
+//!
+//! Owns: the contracts. `adapters` fulfils them with the real things, the engine's tests with fakes. The registry has
+//! its own trait in its own crate and is used as it is.
+
+use std::{path::Path, path::PathBuf};
+
+use domain::{
+    CredentialSecret, PcrSelection, PcrValues, Psk, PskDigest, SealedSecret, UnixTime, VolumeKeyDigest,
+};
+use tpm::{AkHandle, AkInfo, EkAlg, EkInfo, Identity, SealError, SealedObject, Tcti, TpmError, UnsealError};
+use volume::{DeviceConfig, SystemdTpm2};
+
+use crate::journal::{Entry, JournalFault};
+
+/// The one TPM of a device. Everything blocks.
+pub(crate) trait Tpm {
+    fn identity(&mut self) -> Result<Identity, TpmError>;
+    fn endorsement_key(&mut self, alg: EkAlg) -> Result<EkInfo, TpmError>;
+    fn read_ak(&mut self, handle: AkHandle) -> Result<Option<AkInfo>, TpmError>;
+    fn create_ak(&mut self, alg: EkAlg, handle: AkHandle) -> Result<AkInfo, TpmError>;
+    fn evict_ak(&mut self, handle: AkHandle) -> Result<(), TpmError>;
+    fn activate_credential(
+        &mut self,
+        alg: EkAlg,
+        handle: AkHandle,
+        id_object: &[u8],
+        encrypted_secret: &[u8],
+    ) -> Result<CredentialSecret, TpmError>;
+    fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError>;
+    fn seal(
+        &mut self,
+        secret: &SealedSecret,
+        to: &PcrSelection,
+        force_uninitialised: bool,
+    ) -> Result<SealedObject, SealError>;
+    fn unseal(&mut self, object: &SealedObject, pcrs: &PcrSelection) -> Result<SealedSecret, UnsealError>;
+}
+
+/// Where TPMs are found. A connection is closed when it is dropped: a software TPM serves one client at a time.
+pub(crate) trait Tpms {
+    fn open(&mut self, tcti: &Tcti) -> Result<Box<dyn Tpm>, TpmError>;
+}
+
+/// What a new volume is made of.
+pub(crate) struct NewVolume<'a> {
+    /// Where it goes in the end; it is written beside that, and placed by [`Volumes::place`].
+    pub(crate) target: &'a Path,
+    /// Its size in bytes.
+    pub(crate) size: u64,
+    /// Goes in as `/psk`.
+    pub(crate) psk: &'a Psk,
+    /// Goes in as `/device.toml`.
+    pub(crate) config: &'a DeviceConfig,
+    /// Opens it.
+    pub(crate) secret: &'a SealedSecret,
+    /// The secret as only the TPM can open it.
+    pub(crate) sealed: &'a SealedObject,
+    /// The PCRs that it is sealed to.
+    pub(crate) seal: PcrSelection,
+    /// Whether a leftover of an earlier run may be there.
+    pub(crate) leftover: bool,
+}
+
+/// What lies where a volume should go.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Nothing.
+    Nothing,
+    /// A volume that a TPM can open.
+    Volume(SystemdTpm2),
+    /// Anything else, and why it is not a volume of ours.
+    Other(String),
+}
+
+/// What an opened volume says. The key itself is not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Content {
+    pub(crate) psk: PskDigest,
+    pub(crate) config: Option<DeviceConfig>,
+    pub(crate) volume_key: VolumeKeyDigest,
+}
+
+/// Volume files.
+pub(crate) trait Volumes {
+    /// Looks at a path without opening anything.
+    fn find(&self, at: &Path) -> Result<Found, VolumeFault>;
+    /// Opens a volume and reads what identifies it.
+    fn read(&self, at: &Path, secret: &SealedSecret) -> Result<Content, VolumeFault>;
+    /// Writes a whole volume beside its target and syncs it.
+    fn write(&mut self, new: &NewVolume<'_>) -> Result<VolumeKeyDigest, VolumeFault>;
+    /// Moves the written volume to its target in one step and syncs the folder. What is there is replaced only where
+    /// `replace` says so.
+    fn place(&mut self, target: &Path, replace: bool) -> Result<(), VolumeFault>;
+}
+
+/// Why a volume could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VolumeFault {
+    /// The file or its folder.
+    #[error("cannot {doing} '{}'", path.display())]
+    File {
+        doing: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// The volume could not be made.
+    #[error("cannot make the volume '{}'", path.display())]
+    Create {
+        path: PathBuf,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The volume could not be opened or read.
+    #[error("cannot open the volume '{}'", path.display())]
+    Open {
+        path: PathBuf,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Something came between looking and placing.
+    #[error("'{}' exists", path.display())]
+    Exists { path: PathBuf },
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+}
+
+/// A journal that is open for writing, and locked against a second run.
+pub(crate) trait Journal {
+    /// Adds an entry; it is on the disk when this returns.
+    fn append(&mut self, entry: &Entry) -> Result<(), JournalFault>;
+}
+
+/// The journals beside the volumes.
+pub(crate) trait Journals {
+    /// What an earlier run wrote; empty when there was none.
+    fn read(&self, path: &Path) -> Result<Vec<Entry>, JournalFault>;
+    /// Opens a journal for more entries.
+    fn open(&mut self, path: &Path) -> Result<Box<dyn Journal>, JournalFault>;
+}
+
+/// The time.
+pub(crate) trait Clock {
+    fn now(&self) -> UnixTime;
+}
+
+/// The operating system has no random bytes to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the system gives no random bytes")]
+pub(crate) struct NoEntropy;
+
+/// Randomness.
+pub(crate) trait Entropy {
+    fn fill(&self, room: &mut [u8]) -> Result<(), NoEntropy>;
+}
+
+/// All of the world that planning and applying touch, but the registry.
+pub(crate) struct Ports {
+    pub(crate) tpms: Box<dyn Tpms>,
+    pub(crate) volumes: Box<dyn Volumes>,
+    pub(crate) journals: Box<dyn Journals>,
+    pub(crate) clock: Box<dyn Clock>,
+    pub(crate) entropy: Box<dyn Entropy>,
+}

@@ -1,0 +1,149 @@
+//! From the command line and the manifest to what a command works with.
+//!
+//! Owns: which of the two wins (the command line) and from where relative paths start (the manifest's folder for what
+//! the manifest says, the working folder for what the command line says).
+
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use domain::{DeviceId, FleetName};
+use manifest::Fleet;
+use registry::{ClientIdentity, Options, Registry, RegistryUrl, TlsFiles, User};
+
+use crate::{
+    cli::{FleetArgs, PlanArgs, RegistryArgs},
+    failure::Failure,
+    plan::{Choice, Wanted, wanted},
+};
+
+/// A manifest that was read, and where.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) fleet: Fleet,
+    folder: PathBuf,
+}
+
+impl Loaded {
+    /// Reads a manifest.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let unread = |source| Failure::ReadFile {
+            path: path.to_owned(),
+            source,
+        };
+        let mut text = Vec::new();
+        // One byte more than is allowed, so that the reader sees that it is too long.
+        let most = u64::try_from(manifest::MAX_LEN)
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
+        File::open(path)
+            .and_then(|file| file.take(most).read_to_end(&mut text))
+            .map_err(unread)?;
+        let text = String::from_utf8(text).map_err(|_| {
+            let message = format!("'{}' is not UTF-8 text", path.display());
+            Failure::Usage(message, Some("a manifest is TOML".to_owned()))
+        })?;
+        let fleet = manifest::parse(&path.display().to_string(), &text)
+            .map_err(|diagnostics| Failure::Manifest(Box::new(diagnostics)))?;
+        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        Ok(Self { fleet, folder })
+    }
+
+    /// What the chosen devices should be.
+    pub(crate) fn wanted(&self, args: &PlanArgs) -> Result<Vec<Wanted>, Failure> {
+        let choice = Choice {
+            folder: args.output_dir.clone().unwrap_or_else(|| self.folder.clone()),
+            tcti: args.tcti.clone(),
+            force: args.force,
+            force_uninitialised: args.force_uninitialised_pcrs,
+        };
+        if let Some(unknown) = args.devices.iter().find(|id| !self.has(id)) {
+            let known: Vec<&str> = self
+                .fleet
+                .devices
+                .iter()
+                .map(|device| device.id.as_str())
+                .collect();
+            let hint = format!("it has: {}", known.join(", "));
+            return Err(Failure::Usage(
+                format!("the manifest has no device '{unknown}'"),
+                Some(hint),
+            ));
+        }
+        let chosen = |id: &DeviceId| args.devices.is_empty() || args.devices.contains(id);
+        let mut list = Vec::new();
+        for device in self.fleet.devices.iter().filter(|device| chosen(&device.id)) {
+            list.extend(wanted(&self.fleet, device, &choice)?);
+        }
+        Ok(list)
+    }
+
+    fn has(&self, id: &DeviceId) -> bool {
+        self.fleet.devices.iter().any(|device| device.id == *id)
+    }
+
+    /// Opens the fleet's registry.
+    pub(crate) async fn registry(&self, args: &RegistryArgs) -> Result<Arc<dyn Registry>, Failure> {
+        let url = match &args.registry {
+            Some(text) => registry_url(text)?,
+            None => registry_url(&self.fleet.registry)?.relative_to(&self.folder),
+        };
+        open(&url, args, &self.fleet.name).await
+    }
+}
+
+/// Opens the registry of the fleet that `device` commands name.
+pub(crate) async fn fleet_registry(args: &FleetArgs) -> Result<Arc<dyn Registry>, Failure> {
+    match (&args.manifest, &args.fleet, &args.registry.registry) {
+        (Some(manifest), _, _) => Loaded::read(manifest)?.registry(&args.registry).await,
+        (None, Some(fleet), Some(text)) => open(&registry_url(text)?, &args.registry, fleet).await,
+        // The command line's own rules leave nothing else.
+        (None, _, _) => Err(Failure::Usage(
+            "no fleet is named".to_owned(),
+            Some("--manifest FILE".to_owned()),
+        )),
+    }
+}
+
+async fn open(
+    url: &RegistryUrl,
+    args: &RegistryArgs,
+    fleet: &FleetName,
+) -> Result<Arc<dyn Registry>, Failure> {
+    registry::open(url, &options(args), fleet)
+        .await
+        .map_err(Failure::RegistryOpen)
+}
+
+fn registry_url(text: &str) -> Result<RegistryUrl, Failure> {
+    text.parse().map_err(|source| Failure::RegistryUrl {
+        text: text.to_owned(),
+        source,
+    })
+}
+
+fn options(args: &RegistryArgs) -> Options {
+    let identity = match (&args.registry_cert, &args.registry_key) {
+        (Some(cert), Some(key)) => Some(ClientIdentity {
+            cert: cert.clone(),
+            key: key.clone(),
+        }),
+        _ => None,
+    };
+    let tls = args.registry_ca.clone().map(|ca| TlsFiles { ca, identity });
+    let user = match (&args.registry_user, &args.registry_password_file) {
+        (Some(name), Some(file)) => Some(User {
+            name: name.clone(),
+            password_file: file.clone(),
+        }),
+        _ => None,
+    };
+    Options {
+        tls,
+        user,
+        ..Options::default()
+    }
+}
