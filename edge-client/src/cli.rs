@@ -1,0 +1,123 @@
+//! The command line.
+//!
+//! Owns: names, help and what is wrong use (exit 2, by clap). No secret is ever an argument: the pre-shared key comes out
+//! of the sealed volume alone.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Ask a language model behind attest-proxy as a device that proves what it is.
+///
+/// The device's pre-shared key is in a volume that only this device's TPM opens; each session begins with a quote of
+/// that TPM. Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 refused.
+#[derive(Debug, Parser)]
+#[command(name = "edge-client", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Print one JSON object on stdout instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say on stderr what is being done
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where volume, TPM and proxy are; each is taken from the configuration unless given here.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// Configuration: TOML with `volume`, and optionally `tcti`, `proxy`, `model` [default: /etc/signalbox/edge.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The device's sealed volume: a file or a block device
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) volume: Option<PathBuf>,
+    /// The TPM, as tpm2-tools name it: device:/dev/tpmrm0, swtpm:host=127.0.0.1,port=2321
+    #[arg(long, global = true, value_name = "TCTI")]
+    pub(crate) tcti: Option<String>,
+    /// The proxy, instead of the one that the volume names: https://HOST[:PORT], or http:// on loopback
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) proxy: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Ask a question and print the answer as it comes
+    Ask(Ask),
+    /// Make a quote, for one request by hand or to look at
+    Quote(Quote),
+    /// Say in plain words what works: TPM, volume, proxy, clock, policy
+    Doctor,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Ollama's two ways to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Api {
+    /// POST /api/chat
+    Chat,
+    /// POST /api/generate
+    Generate,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ask {
+    /// The question; `-` reads it from stdin
+    #[arg(required = true, value_name = "QUESTION")]
+    pub(crate) question: Vec<String>,
+    /// The model, such as smollm2:135m
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Which of Ollama's interfaces to ask
+    #[arg(long, value_enum, default_value_t = Api::Chat)]
+    pub(crate) api: Api,
+    /// Most tokens that the answer may have (Ollama's num_predict)
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) max_tokens: Option<u32>,
+    /// Send the pre-shared key alone, without a quote, to see how that is refused
+    #[arg(long)]
+    pub(crate) no_evidence: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("source").required(true))]
+pub(crate) struct Quote {
+    /// The nonce to answer: 64 hexadecimal digits
+    #[arg(long, value_name = "HEX", group = "source")]
+    pub(crate) nonce: Option<String>,
+    /// Ask the proxy for a nonce
+    #[arg(long, group = "source")]
+    pub(crate) challenge: bool,
+    /// Method of the one request that the quote is for
+    #[arg(long, default_value = "POST")]
+    pub(crate) method: String,
+    /// Target of the request: path and query
+    #[arg(long, default_value = "/api/chat")]
+    pub(crate) target: String,
+    /// File with the body of the request, `-` for stdin [default: no body]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) body: Option<PathBuf>,
+    /// Also write headers, quote.msg, quote.sig, quote.pcrs, qualifying-data and ak.pub into a new folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

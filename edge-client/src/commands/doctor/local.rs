@@ -1,0 +1,97 @@
+//! The checks on this machine: TPM, volume, attestation key, the PCRs that the policy asks for.
+
+use tpm::{Tpm, TpmError};
+
+use super::{Common, Finding};
+use crate::{
+    attest,
+    device::{self, Device, DeviceError},
+};
+
+pub(super) async fn tpm(common: &Common, findings: &mut Vec<Finding>) {
+    let tcti = common.settings.tcti.clone();
+    let found = attest::blocking(move || Ok(Tpm::open(&tcti)?.identity()?)).await;
+    findings.push(match found {
+        Ok(identity) => Finding::works(
+            "TPM",
+            format!(
+                "{} {}, firmware {:#x}, answers at {}",
+                identity.manufacturer, identity.vendor, identity.firmware_version, common.settings.tcti
+            ),
+        ),
+        Err(error) => Finding::failed("TPM", &error.into()),
+    });
+}
+
+pub(super) async fn volume(common: &Common, findings: &mut Vec<Finding>) -> Option<Device> {
+    match common.device().await {
+        Ok(device) => {
+            let path = common.settings.volume.clone();
+            let header = attest::blocking(move || device::inspect(&path)).await;
+            let sealed_to = header.map_or_else(
+                |_| String::new(),
+                |(_, header)| {
+                    header
+                        .sealed_to()
+                        .map(|pcrs| format!(", sealed to {pcrs}"))
+                        .collect()
+                },
+            );
+            let text = format!(
+                "{} opens{sealed_to}; it is {}'s of the fleet {}",
+                common.settings.volume.display(),
+                device.config.device,
+                device.config.fleet
+            );
+            findings.push(Finding::works("volume", text));
+            Some(device)
+        }
+        Err(error) => {
+            findings.push(Finding::failed("volume", &error));
+            None
+        }
+    }
+}
+
+pub(super) async fn attestation_key(common: &Common, device: &Device, findings: &mut Vec<Finding>) {
+    let (tcti, ak) = (common.settings.tcti.clone(), device.ak);
+    let found = attest::blocking(move || {
+        Tpm::open(&tcti)?
+            .read_ak(ak)?
+            .ok_or(DeviceError::Tpm(TpmError::NoAk(ak)))
+    })
+    .await;
+    findings.push(match found {
+        Ok(_) => Finding::works("key", format!("an attestation key is at {ak}")),
+        Err(error) => Finding::failed("key", &error.into()),
+    });
+}
+
+pub(super) async fn policy(common: &Common, device: &Device, findings: &mut Vec<Finding>) {
+    let Some(selection) = device.config.pcrs else {
+        let text = "the device's configuration asks for no PCRs: the pre-shared key alone is enough";
+        findings.push(Finding::works("policy", text.to_owned()));
+        return;
+    };
+    let tcti = common.settings.tcti.clone();
+    let found = attest::blocking(move || Ok(Tpm::open(&tcti)?.read_pcrs(&selection)?)).await;
+    findings.push(match found {
+        Ok(values) => {
+            let list: Vec<String> = values
+                .iter()
+                .map(|(index, value)| format!("PCR {index} is {value}"))
+                .collect();
+            let text = format!("asks for {selection}: {}", list.join(", "));
+            if values.iter().any(|(_, value)| value.is_uninitialised()) {
+                Finding::note(
+                    "policy",
+                    text,
+                    "nothing was measured into a PCR of all zeros or ones; it proves nothing",
+                )
+            } else {
+                Finding::works("policy", text)
+            }
+        }
+        Err(error) => Finding::failed("policy", &error.into()),
+    });
+}

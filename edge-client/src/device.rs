@@ -1,0 +1,141 @@
+//! This device: what its sealed volume holds, released by its own TPM.
+//!
+//! Owns: the way from a volume's header over the TPM to the pre-shared key and the device's configuration. Everything
+//! here blocks (TPM, disk, key derivation): async code calls it in `spawn_blocking`.
+//! Refuses: a volume that is not sealed to a TPM. An attacker may have written the volume; what it can hold then is
+//! another device's identity, never this one's key.
+
+use std::{fs::File, path::Path, path::PathBuf};
+
+use domain::{Psk, Sha256Digest};
+use protocol::{
+    Subject,
+    binding::{Binding, qualifying_data},
+};
+use tpm::{AkHandle, InvalidHandle, SealedObject, Tcti, Tpm, TpmError, UnsealError};
+use volume::{ConfigError, DeviceConfig, Header, InspectError, SystemdTpm2};
+
+/// An opened device volume.
+pub(crate) struct Device {
+    /// What the volume says about the device.
+    pub(crate) config: DeviceConfig,
+    /// Where its attestation key is.
+    pub(crate) ak: AkHandle,
+    /// Its pre-shared key.
+    pub(crate) psk: Psk,
+}
+
+/// Why the volume did not open.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeviceError {
+    #[error("cannot open the volume {path}")]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Header(#[from] InspectError),
+    #[error("the volume is not sealed to a TPM")]
+    NotSealed,
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
+    #[error("the TPM does not release the volume's key")]
+    Unseal(#[source] UnsealError),
+    #[error("the volume does not open with what the TPM released")]
+    Open(#[from] volume::OpenError),
+    #[error("cannot read {path} in the volume")]
+    Read {
+        path: &'static str,
+        #[source]
+        source: volume::ReadError,
+    },
+    #[error("the volume holds no usable pre-shared key")]
+    Psk(#[from] domain::secret::InvalidPsk),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Handle(#[from] InvalidHandle),
+    #[error("the work on the TPM was broken off")]
+    BrokenOff,
+}
+
+impl DeviceError {
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreadable { .. } => Some("is --volume right, and may this user read it?".to_owned()),
+            Self::NotSealed => {
+                Some("`provisioner apply` makes a volume that this device's TPM opens".to_owned())
+            }
+            Self::Tpm(error) => error.hint().map(str::to_owned),
+            Self::Unseal(error) => error.hint().map(str::to_owned),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the header of the volume, without any secret.
+pub(crate) fn inspect(path: &Path) -> Result<(File, Header), DeviceError> {
+    let file = File::open(path).map_err(|source| DeviceError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    let header = volume::inspect(&file)?;
+    Ok((file, header))
+}
+
+impl Device {
+    /// Opens the volume at `path` through the TPM.
+    pub(crate) fn open(path: &Path, tcti: &Tcti) -> Result<Self, DeviceError> {
+        let (file, header) = inspect(path)?;
+        let token = header.tpm2_tokens().first().ok_or(DeviceError::NotSealed)?;
+        let secret = Tpm::open(tcti)?
+            .unseal(&sealed_object(token), &token.pcrs)
+            .map_err(DeviceError::Unseal)?;
+        let open = volume::open(file, &secret)?;
+        let read = |path| {
+            open.read(path)
+                .map_err(|source| DeviceError::Read { path, source })
+        };
+        let config = DeviceConfig::from_toml(&read("/device.toml")?)?;
+        Ok(Self {
+            ak: AkHandle::try_from(config.ak_handle)?,
+            psk: Psk::parse(&read("/psk")?)?,
+            config,
+        })
+    }
+
+    /// What a quote that answers `nonce` must be bound to.
+    pub(crate) fn qualifying_data(&self, nonce: &[u8], binding: &Binding<'_>) -> [u8; 32] {
+        let subject = Subject {
+            fleet: &self.config.fleet,
+            audience: &self.config.audience,
+            device: &self.config.device,
+            psk: &self.psk.digest(),
+        };
+        qualifying_data(&subject, nonce, binding)
+    }
+
+    /// As [`Device::qualifying_data`], for one request.
+    pub(crate) fn qualifying_data_of(
+        &self,
+        nonce: &[u8],
+        method: &str,
+        target: &str,
+        body: &[u8],
+    ) -> [u8; 32] {
+        let body = &Sha256Digest::of(body);
+        self.qualifying_data(nonce, &Binding::Request { method, target, body })
+    }
+}
+
+fn sealed_object(token: &SystemdTpm2) -> SealedObject {
+    SealedObject {
+        private_then_public: token.blob.clone(),
+        policy_hash: token.policy_hash,
+        primary_alg: match token.primary_alg {
+            volume::PrimaryAlg::Ecc => tpm::PrimaryAlg::Ecc,
+            volume::PrimaryAlg::Rsa => tpm::PrimaryAlg::Rsa,
+        },
+    }
+}

@@ -1,0 +1,234 @@
+//! The configuration: a small TOML file, and the command line over it.
+//!
+//! Owns: which of the two wins (the command line), what is required, and the message for a mistake: file, line and
+//! column, the line itself with the span underlined, and what would be accepted. Unknown keys are refused.
+//! Both come from the operator of the device. Nothing secret is here.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use tpm::{InvalidTcti, Tcti};
+
+use crate::{cli::Place, origin::Origin};
+
+/// Where the configuration is looked for.
+pub(crate) const DEFAULT_PATH: &str = "/etc/signalbox/edge.toml";
+/// The TPM of a Linux machine, behind the kernel's resource manager.
+const DEFAULT_TCTI: &str = "device:/dev/tpmrm0";
+
+/// What a command needs to know.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// The sealed volume.
+    pub(crate) volume: PathBuf,
+    /// The TPM.
+    pub(crate) tcti: Tcti,
+    /// The proxy, if not the volume's.
+    pub(crate) proxy: Option<Origin>,
+    /// The model, if the configuration names one.
+    pub(crate) model: Option<String>,
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    #[error("cannot read {path}")]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path}:{line}:{column}: {message}\n  | {text}\n  | {underline}")]
+    Invalid {
+        path: PathBuf,
+        line: usize,
+        column: usize,
+        message: String,
+        text: String,
+        underline: String,
+    },
+    #[error("no volume is named")]
+    NoVolume,
+    #[error("`{text}` names no TPM: {source}")]
+    Tcti {
+        text: String,
+        #[source]
+        source: InvalidTcti,
+    },
+}
+
+impl SettingsError {
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreadable { .. } => Some("name the configuration with --config, or volume and TPM with --volume and --tcti".to_owned()),
+            Self::Invalid { .. } => Some(
+                "the keys are volume = \"FILE\", and where needed tcti = \"device:/dev/tpmrm0\", proxy = \"https://HOST\", model = \"NAME\""
+                    .to_owned(),
+            ),
+            Self::NoVolume => Some(format!("name it with --volume, or with `volume` in {DEFAULT_PATH}")),
+            Self::Tcti { .. } => None,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Raw {
+    volume: Option<PathBuf>,
+    tcti: Option<String>,
+    proxy: Option<String>,
+    model: Option<String>,
+}
+
+impl Settings {
+    /// Reads the file, if there is one, and puts the command line over it.
+    pub(crate) fn load(place: &Place) -> Result<Self, crate::error::Error> {
+        let raw = match &place.config {
+            Some(path) => read(path)?,
+            None => match read(Path::new(DEFAULT_PATH)) {
+                Err(SettingsError::Unreadable { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    Raw::default()
+                }
+                other => other?,
+            },
+        };
+        let tcti = place
+            .tcti
+            .clone()
+            .or(raw.tcti)
+            .unwrap_or_else(|| DEFAULT_TCTI.to_owned());
+        let tcti = tcti
+            .parse()
+            .map_err(|source| SettingsError::Tcti { text: tcti, source })?;
+        let proxy = match place.proxy.clone().or(raw.proxy) {
+            Some(text) => Some(text.parse::<Origin>()?),
+            None => None,
+        };
+        Ok(Self {
+            volume: place
+                .volume
+                .clone()
+                .or(raw.volume)
+                .ok_or(SettingsError::NoVolume)?,
+            tcti,
+            proxy,
+            model: raw.model,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Raw, SettingsError> {
+    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    toml::from_str(&text).map_err(|error| invalid(path, &text, &error))
+}
+
+fn invalid(path: &Path, text: &str, error: &toml::de::Error) -> SettingsError {
+    let span = error.span().unwrap_or(0..0);
+    let before = text.get(..span.start).unwrap_or_default();
+    let line = before.matches('\n').count();
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
+    let source = text.lines().nth(line).unwrap_or_default();
+    let marked = text
+        .get(span)
+        .unwrap_or_default()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .count();
+    SettingsError::Invalid {
+        path: path.to_owned(),
+        line: line.saturating_add(1),
+        column: column.saturating_add(1),
+        message: error.message().lines().next().unwrap_or_default().to_owned(),
+        text: source.to_owned(),
+        underline: format!("{}{}", " ".repeat(column), "^".repeat(marked.max(1))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(config: Option<&Path>) -> Place {
+        Place {
+            config: config.map(Path::to_owned),
+            volume: None,
+            tcti: None,
+            proxy: None,
+        }
+    }
+
+    fn load(text: &str, change: impl FnOnce(&mut Place)) -> Result<Settings, crate::error::Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("edge.toml");
+        std::fs::write(&path, text).unwrap();
+        let mut place = place(Some(&path));
+        change(&mut place);
+        Settings::load(&place)
+    }
+
+    #[test]
+    fn the_command_line_wins() {
+        let text = "volume = \"/v\"\ntcti = \"device:/dev/tpm0\"\nproxy = \"https://a\"\nmodel = \"m\"\n";
+        let settings = load(text, |_| ()).unwrap();
+        assert_eq!(settings.volume, Path::new("/v"));
+        assert_eq!(settings.tcti.to_string(), "device:/dev/tpm0");
+        assert_eq!(settings.proxy.unwrap().to_string(), "https://a");
+        assert_eq!(settings.model.as_deref(), Some("m"));
+        let settings = load(text, |place| {
+            place.volume = Some("/other".into());
+            place.tcti = Some("swtpm:host=127.0.0.1,port=1".to_owned());
+            place.proxy = Some("https://b".to_owned());
+        })
+        .unwrap();
+        assert_eq!(settings.volume, Path::new("/other"));
+        assert_eq!(settings.tcti.to_string(), "swtpm:host=127.0.0.1,port=1");
+        assert_eq!(settings.proxy.unwrap().to_string(), "https://b");
+    }
+
+    #[test]
+    fn a_volume_alone_is_enough() {
+        let settings = load("volume = \"/v\"", |_| ()).unwrap();
+        assert_eq!(settings.tcti.to_string(), DEFAULT_TCTI);
+        assert!(settings.proxy.is_none() && settings.model.is_none());
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_place() {
+        let error = load("volume = \"/v\"\npsk = \"secret\"\n", |_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("edge.toml:2:1: unknown field `psk`"), "{error}");
+        assert!(error.contains("  | psk = \"secret\"\n  | ^^^"), "{error}");
+        let error = load("volume = 7\n", |_| ()).unwrap_err().to_string();
+        assert!(error.contains("edge.toml:1:10: invalid type"), "{error}");
+        let error = load("volume = \n", |_| ()).unwrap_err().to_string();
+        assert!(error.contains("edge.toml:1:"), "{error}");
+    }
+
+    #[test]
+    fn what_is_missing_or_odd_is_refused() {
+        use crate::error::{Error, Exit};
+        for (text, exit) in [
+            ("", Exit::Usage),
+            ("volume = \"/v\"\ntcti = \"usb:1\"", Exit::Usage),
+            ("volume = \"/v\"\nproxy = \"llm\"", Exit::Usage),
+            ("volume = \"/v\"\nproxy = \"http://llm.example\"", Exit::Refused),
+        ] {
+            let error = load(text, |_| ()).unwrap_err();
+            assert_eq!(error.exit(), exit, "{text}");
+        }
+        let missing = Settings::load(&place(Some(Path::new("/nonexistent/edge.toml")))).unwrap_err();
+        assert!(matches!(
+            missing,
+            Error::Settings(SettingsError::Unreadable { .. })
+        ));
+        assert!(missing.hint().is_some());
+    }
+}
