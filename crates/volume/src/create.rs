@@ -23,16 +23,17 @@ use crate::{
     kdf::{self, Hash, Pbkdf2},
     keyslot,
     metadata::{Af, Area, Config, Decimal, Digest, Kdf, Keyslot, Metadata, Segment},
-    sectors::{CIPHER, KEY_LEN, SectorCipher, SectorSize},
+    sectors::{CipherError, DataCipher, SectorCipher, SectorSize},
     stream::{self, StreamError},
     target::{self, Room},
-    validate::AREA_ALIGN,
 };
 
 /// Where the data begins: 16 MiB, as cryptsetup has it, so that its tools find room for more keyslots.
 const DATA_OFFSET: u64 = 16 << 20;
 /// Where the first keyslot is: behind both headers.
 const KEYSLOTS_OFFSET: u64 = 2 * binary::DEFAULT_SIZE;
+/// A keyslot's area is rounded up to this.
+const AREA_ALIGN: usize = 4096;
 /// The smallest volume, in bytes.
 const MIN_SIZE: u64 = DATA_OFFSET + filesystem::MIN_LEN;
 /// The longest label, in bytes.
@@ -94,10 +95,16 @@ pub enum CreateError {
     Write(#[source] io::Error),
     /// OpenSSL fails, or refuses the volume key because its halves are equal.
     #[error("the volume cannot be encrypted")]
-    Crypto(#[from] ErrorStack),
+    Crypto(#[from] CipherError),
     /// The header does not fit its area.
     #[error("the header cannot be written")]
     Header(#[source] Option<serde_json::Error>),
+}
+
+impl From<ErrorStack> for CreateError {
+    fn from(error: ErrorStack) -> Self {
+        Self::Crypto(error.into())
+    }
 }
 
 impl From<StreamError> for CreateError {
@@ -110,7 +117,14 @@ impl From<StreamError> for CreateError {
     }
 }
 
-/// Writes a volume to `target`, which is opened for reading and writing.
+/// What a volume may have besides its recipe. The default is what [`create`] writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// The cipher of the data.
+    pub cipher: DataCipher,
+}
+
+/// Writes a volume to `target`, which is opened for reading and writing, with [`Options::default`].
 ///
 /// `entropy` fills what it is given; the same bytes in the same order make the same volume. `secret` becomes keyslot
 /// 0, whose passphrase is the base64 text of its 32 bytes (PBKDF2-SHA512, 1000 rounds, as systemd does).
@@ -125,10 +139,35 @@ pub fn create(
     token: &SystemdTpm2,
     entropy: &mut dyn FnMut(&mut [u8]),
 ) -> Result<Created, CreateError> {
+    create_with(
+        target,
+        recipe,
+        Options::default(),
+        volume_key,
+        secret,
+        token,
+        entropy,
+    )
+}
+
+/// As [`create`], with options.
+///
+/// # Errors
+/// Those of [`create`].
+pub fn create_with(
+    target: &File,
+    recipe: &Recipe<'_>,
+    options: Options,
+    volume_key: &VolumeKey,
+    secret: &SealedSecret,
+    token: &SystemdTpm2,
+    entropy: &mut dyn FnMut(&mut [u8]),
+) -> Result<Created, CreateError> {
+    let cipher = options.cipher;
     let data_len = check(recipe, token)?;
     // A key that OpenSSL refuses is refused now and not after the first write.
     volume_key
-        .expose(|key| SectorCipher::encryptor(key, SectorSize::B4096))
+        .expose(|key| SectorCipher::encryptor(cipher, key, SectorSize::B4096))
         .map(drop)?;
     let room = target::check(target, recipe.size, recipe.existing == Existing::Overwrite)?;
     let image = filesystem::make(recipe.files, data_len, &uuid(draw(entropy)), &uuid(draw(entropy)))?;
@@ -136,19 +175,26 @@ pub fn create(
     let slot_kdf = pbkdf2(Hash::Sha512, draw(entropy))?;
     let digest_kdf = pbkdf2(Hash::Sha256, draw(entropy))?;
     let passphrase = keyslot::passphrase_of(secret);
-    let area = keyslot::lock(volume_key, &passphrase, &slot_kdf.kdf, Hash::Sha512, entropy)?;
-    let digest = keyslot::derive_digest(volume_key, &digest_kdf.kdf, 32)?;
-    let metadata = metadata(data_len, token, &slot_kdf, &digest_kdf, &digest)?;
+    let area = keyslot::lock(
+        cipher,
+        volume_key,
+        &passphrase,
+        &slot_kdf.kdf,
+        Hash::Sha512,
+        entropy,
+    )?;
+    let digest = keyslot::derive_digest(cipher, volume_key, &digest_kdf.kdf, 32)?;
+    let metadata = metadata(cipher, data_len, token, &slot_kdf, &digest_kdf, &digest)?;
     let headers = headers(recipe, &metadata, entropy)?;
 
     if room == Room::Grows {
         target.set_len(recipe.size).map_err(CreateError::Write)?;
     }
     wipe(target).map_err(CreateError::Write)?;
-    stream::encrypt(&image, data_len, target, DATA_OFFSET, volume_key)?;
+    stream::encrypt(&image, data_len, target, DATA_OFFSET, cipher, volume_key)?;
     finish(target, &area, &headers).map_err(CreateError::Write)?;
     Ok(Created {
-        volume_key_digest: volume_key.expose(|key| VolumeKeyDigest::of(key)),
+        volume_key_digest: cipher.expose(volume_key, VolumeKeyDigest::of),
     })
 }
 
@@ -188,6 +234,7 @@ fn pbkdf2(hash: Hash, salt: [u8; kdf::SALT_LEN]) -> Result<SaltedKdf, CreateErro
 }
 
 fn metadata(
+    cipher: DataCipher,
     data_len: u64,
     token: &SystemdTpm2,
     slot: &SaltedKdf,
@@ -195,10 +242,11 @@ fn metadata(
     digest: &[u8],
 ) -> Result<Metadata, CreateError> {
     let number = KeyslotId::SEALED.to_string();
-    let key_size = 64;
+    let key_size = |cipher: DataCipher| u64::try_from(cipher.key_len()).unwrap_or(u64::MAX);
+    let area_len = keyslot::material_len(cipher).next_multiple_of(AREA_ALIGN);
     let keyslot = Keyslot {
         r#type: "luks2".to_owned(),
-        key_size,
+        key_size: key_size(cipher),
         af: Some(Af {
             r#type: "luks1".to_owned(),
             stripes: 4000,
@@ -207,9 +255,9 @@ fn metadata(
         area: Area {
             r#type: "raw".to_owned(),
             offset: Decimal(KEYSLOTS_OFFSET),
-            size: Decimal(AREA_LEN),
-            encryption: CIPHER.to_owned(),
-            key_size,
+            size: Decimal(u64::try_from(area_len).unwrap_or(u64::MAX)),
+            encryption: DataCipher::AesXts.name().to_owned(),
+            key_size: key_size(DataCipher::AesXts),
         },
         kdf: Some(Kdf::Pbkdf2 {
             hash: "sha512".to_owned(),
@@ -226,7 +274,7 @@ fn metadata(
         // Not `dynamic`: a volume that was cut off is known by it, and a longer device has no unknown tail.
         size: data_len.to_string(),
         iv_tweak: Decimal(0),
-        encryption: CIPHER.to_owned(),
+        encryption: cipher.name().to_owned(),
         sector_size: SectorSize::B4096.bytes_u64(),
         integrity: None,
         flags: None,
@@ -254,9 +302,6 @@ fn metadata(
         },
     })
 }
-
-/// A keyslot's area: the split key, rounded up.
-const AREA_LEN: u64 = (KEY_LEN as u64 * 4000).next_multiple_of(AREA_ALIGN);
 
 /// Both copies, first and second, each with its JSON area.
 fn headers(

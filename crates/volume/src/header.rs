@@ -8,7 +8,7 @@
 use domain::PcrSelection;
 
 use crate::{
-    Source, SystemdTpm2, TokenError, Unsupported,
+    DataCipher, Source, SystemdTpm2, TokenError, Unsupported,
     binary::{self, BinaryHeader, Copy},
     metadata::{Metadata, MetadataError},
     token,
@@ -123,6 +123,12 @@ impl Header {
     /// The PCRs of each usable token.
     pub fn sealed_to(&self) -> impl Iterator<Item = &PcrSelection> {
         self.tokens.iter().map(|token| &token.pcrs)
+    }
+
+    /// The cipher of the data.
+    #[must_use]
+    pub const fn cipher(&self) -> DataCipher {
+        self.layout.data.cipher
     }
 
     /// Bytes of plain data.

@@ -13,12 +13,14 @@ use crate::{
     Source,
     antiforensic::{self, STRIPES},
     kdf::{Hash, Pbkdf2},
-    sectors::{KEY_LEN, SectorCipher, SectorSize},
+    sectors::{CipherError, DataCipher, KEY_LEN, SectorCipher, SectorSize},
     validate::{KeyDigest, Slot},
 };
 
-/// Bytes of split key material; an area is this long, rounded up.
-pub(crate) const MATERIAL_LEN: usize = KEY_LEN * STRIPES;
+/// Bytes of the split key of a cipher; an area is this long, rounded up.
+pub(crate) const fn material_len(cipher: DataCipher) -> usize {
+    cipher.key_len().saturating_mul(STRIPES)
+}
 
 /// Why a keyslot could not be opened, beside a wrong passphrase.
 #[derive(Debug, thiserror::Error)]
@@ -28,26 +30,34 @@ pub enum KeyslotError {
     Io(#[from] std::io::Error),
     /// OpenSSL failed.
     #[error("the keyslot cannot be decrypted")]
-    Crypto(#[from] ErrorStack),
+    Crypto(#[from] CipherError),
+}
+
+impl From<ErrorStack> for KeyslotError {
+    fn from(error: ErrorStack) -> Self {
+        Self::Crypto(error.into())
+    }
 }
 
 /// The encrypted area that gives `volume_key` to whoever knows `passphrase`.
 pub(crate) fn lock(
+    cipher: DataCipher,
     volume_key: &VolumeKey,
     passphrase: &[u8],
     kdf: &Pbkdf2,
     af_hash: Hash,
     entropy: &mut dyn FnMut(&mut [u8]),
-) -> Result<Zeroizing<Vec<u8>>, ErrorStack> {
-    let mut area = volume_key.expose(|key| antiforensic::split(key, af_hash, entropy))?;
+) -> Result<Zeroizing<Vec<u8>>, CipherError> {
+    let mut area = cipher.expose(volume_key, |key| antiforensic::split(key, af_hash, entropy))?;
     let area_key = area_key(passphrase, kdf)?;
-    SectorCipher::encryptor(&area_key, SectorSize::B512)?.apply(&mut area, 0)?;
+    SectorCipher::encryptor(DataCipher::AesXts, &area_key, SectorSize::B512)?.apply(&mut area, 0)?;
     Ok(area)
 }
 
 /// The volume key, if `passphrase` is that of the slot; `None` if it is not, or the slot's derivation is not ours.
 pub(crate) fn unlock(
     source: &impl Source,
+    cipher: DataCipher,
     slot: &Slot,
     digest: &KeyDigest,
     passphrase: &[u8],
@@ -55,20 +65,28 @@ pub(crate) fn unlock(
     let Some(kdf) = &slot.kdf else {
         return Ok(None);
     };
-    let mut material = Zeroizing::new(vec![0; MATERIAL_LEN]);
+    let mut material = Zeroizing::new(vec![0; material_len(cipher)]);
     source.read_at(&mut material, slot.area.offset)?;
     let area_key = area_key(passphrase, kdf)?;
-    SectorCipher::decryptor(&area_key, SectorSize::B512)?.apply(&mut material, 0)?;
-    let candidate = VolumeKey::try_fill(|key| antiforensic::merge(&material, slot.af_hash, key))?;
-    let value = derive_digest(&candidate, &digest.kdf, digest.value.len())?;
+    SectorCipher::decryptor(DataCipher::AesXts, &area_key, SectorSize::B512)?.apply(&mut material, 0)?;
+    let candidate = VolumeKey::try_fill(|key| {
+        let (used, _) = key.split_at_mut_checked(cipher.key_len()).unwrap_or_default();
+        antiforensic::merge(&material, slot.af_hash, used)
+    })?;
+    let value = derive_digest(cipher, &candidate, &digest.kdf, digest.value.len())?;
     let same = value.len() == digest.value.len() && memcmp::eq(&value, &digest.value);
     Ok(same.then_some(candidate))
 }
 
 /// What a header keeps to know the volume key again.
-pub(crate) fn derive_digest(key: &VolumeKey, kdf: &Pbkdf2, len: usize) -> Result<Vec<u8>, ErrorStack> {
+pub(crate) fn derive_digest(
+    cipher: DataCipher,
+    key: &VolumeKey,
+    kdf: &Pbkdf2,
+    len: usize,
+) -> Result<Vec<u8>, ErrorStack> {
     let mut value = vec![0; len];
-    key.expose(|key| kdf.derive(key, &mut value))?;
+    cipher.expose(key, |key| kdf.derive(key, &mut value))?;
     Ok(value)
 }
 

@@ -8,8 +8,9 @@
 //! Called by `provisioner` (writes) and `edge-client` (reads); knows no TPM: the sealed secret is an argument.
 //! An attacker controls every byte of a volume that is opened.
 //! Limits today: a header is not authenticated, so what is opened is *a* volume of this secret's owner, not proven
-//! to be *the* volume; `aes-xts-plain64` alone; whole volumes are written, never changed in place.
+//! to be *the* volume; whole volumes are written, never changed in place.
 
+mod adiantum;
 mod antiforensic;
 mod binary;
 mod config;
@@ -31,12 +32,13 @@ mod validate;
 
 pub use config::{ConfigError, DeviceConfig};
 pub use content::{ContentFile, InvalidContent};
-pub use create::{CreateError, Created, Existing, Recipe, create};
+pub use create::{CreateError, Created, Existing, Options, Recipe, create, create_with};
 pub use filesystem::FilesystemError;
 pub use header::{CopyFault, Header, HeaderCopy, HeaderFault, InspectError, inspect};
 pub use keyslot::KeyslotError;
 pub use metadata::MetadataError;
 pub use open::{ListEntry, OpenError, OpenVolume, ReadError, open, open_with_passphrase};
+pub use sectors::{CipherError, DataCipher};
 pub use source::Source;
 pub use target::{Found, TargetError};
 pub use token::{KeyslotId, PrimaryAlg, SystemdTpm2, TokenError};

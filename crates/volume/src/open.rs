@@ -9,13 +9,12 @@ use std::{error::Error, sync::Arc};
 
 use domain::{SealedSecret, VolumeKey, VolumeKeyDigest};
 use ext4_view::{Ext4, Ext4Error, Ext4Read};
-use openssl::error::ErrorStack;
 use zeroize::Zeroizing;
 
 use crate::{
     Header, InspectError, KeyslotError, KeyslotId, Source, inspect,
     keyslot::{self, passphrase_of},
-    sectors::{SectorCipher, SectorSize},
+    sectors::{CipherError, SectorCipher},
     validate::Data,
 };
 
@@ -130,7 +129,7 @@ fn unlock(
         return Err(OpenError::TooCostly(cost));
     }
     for (id, slot) in slots() {
-        let key = keyslot::unlock(&source, slot, &layout.digest, passphrase)
+        let key = keyslot::unlock(&source, layout.data.cipher, slot, &layout.digest, passphrase)
             .map_err(|source| OpenError::Keyslot { id, source })?;
         if let Some(key) = key {
             let plain = Plain {
@@ -154,7 +153,10 @@ impl OpenVolume {
     /// SHA-256 of the volume key.
     #[must_use]
     pub fn volume_key_digest(&self) -> VolumeKeyDigest {
-        self.plain.key.expose(|key| VolumeKeyDigest::of(key))
+        self.plain
+            .data
+            .cipher
+            .expose(&self.plain.key, VolumeKeyDigest::of)
     }
 
     /// The content of a file.
@@ -229,7 +231,7 @@ impl Plain {
             .checked_add(len)
             .filter(|end| *end <= self.data.extent.len)
             .ok_or_else(outside)?;
-        let mut cipher = self.cipher(self.data.sector)?;
+        let mut cipher = self.cipher()?;
         let mut sector = Zeroizing::new(vec![0; self.data.sector.bytes()]);
         let (mut at, mut rest) = (offset, buffer);
         while at < end {
@@ -250,8 +252,9 @@ impl Plain {
         Ok(())
     }
 
-    fn cipher(&self, sector: SectorSize) -> Result<SectorCipher, ErrorStack> {
-        self.key.expose(|key| SectorCipher::decryptor(key, sector))
+    fn cipher(&self) -> Result<SectorCipher, CipherError> {
+        self.key
+            .expose(|key| SectorCipher::decryptor(self.data.cipher, key, self.data.sector))
     }
 }
 

@@ -14,10 +14,9 @@ use std::{
 };
 
 use domain::VolumeKey;
-use openssl::error::ErrorStack;
 use zeroize::Zeroizing;
 
-use crate::sectors::{SectorCipher, SectorSize};
+use crate::sectors::{CipherError, DataCipher, SectorCipher, SectorSize};
 
 /// Bytes of a worker's buffer.
 const BUFFER: usize = 256 * 1024;
@@ -33,7 +32,7 @@ pub(crate) enum StreamError {
     #[error("the target cannot be written")]
     Write(#[source] io::Error),
     #[error("a sector cannot be encrypted")]
-    Crypto(#[from] ErrorStack),
+    Crypto(#[from] CipherError),
 }
 
 /// Encrypts the first `len` bytes of `image` into `target` from `offset` on.
@@ -42,13 +41,14 @@ pub(crate) fn encrypt(
     len: u64,
     target: &File,
     offset: u64,
+    cipher: DataCipher,
     key: &VolumeKey,
 ) -> Result<(), StreamError> {
     let workers = thread::available_parallelism().map_or(1, |n| n.get().min(MAX_WORKERS));
     // The place of the next buffer; past the end, all is done. A failing worker sets it there for the others.
     let next = AtomicU64::new(0);
     let work = || -> Result<(), StreamError> {
-        let mut cipher = key.expose(|key| SectorCipher::encryptor(key, SectorSize::B4096))?;
+        let mut cipher = key.expose(|key| SectorCipher::encryptor(cipher, key, SectorSize::B4096))?;
         let mut buffer = Zeroizing::new(vec![0; BUFFER]);
         loop {
             let at = next.fetch_add(BUFFER_U64, Ordering::Relaxed);
@@ -92,12 +92,12 @@ mod tests {
         let (image, target) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         image.set_len(len).unwrap();
         image.write_all_at(b"content", BUFFER_U64 * 2).unwrap();
-        encrypt(&image, len, &target, 8192, &key()).unwrap();
+        encrypt(&image, len, &target, 8192, DataCipher::AesXts, &key()).unwrap();
         let mut all = vec![0; usize::try_from(len).unwrap()];
         target.read_exact_at(&mut all, 8192).unwrap();
         assert!(all.chunks(4096).all(|sector| sector.iter().any(|b| *b != 0)));
         key()
-            .expose(|key| SectorCipher::decryptor(key, SectorSize::B4096))
+            .expose(|key| SectorCipher::decryptor(DataCipher::AesXts, key, SectorSize::B4096))
             .unwrap()
             .apply(&mut all, 0)
             .unwrap();
@@ -110,19 +110,19 @@ mod tests {
     fn every_failure_is_told() {
         let (image, target) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         image.set_len(4096).unwrap();
-        let too_long = encrypt(&image, 8192, &target, 0, &key());
+        let too_long = encrypt(&image, 8192, &target, 0, DataCipher::AesXts, &key());
         assert!(matches!(too_long, Err(StreamError::Read(_))));
         let weak = VolumeKey::copy_from(&[1; 64]).unwrap();
         assert!(matches!(
-            encrypt(&image, 4096, &target, 0, &weak),
+            encrypt(&image, 4096, &target, 0, DataCipher::AesXts, &weak),
             Err(StreamError::Crypto(_))
         ));
         let read_only = File::open("/dev/null").unwrap();
-        let denied = encrypt(&image, 4096, &read_only, 0, &key());
+        let denied = encrypt(&image, 4096, &read_only, 0, DataCipher::AesXts, &key());
         assert!(matches!(denied, Err(StreamError::Write(_))));
         let full = File::options().write(true).open("/dev/full").unwrap();
         assert!(matches!(
-            encrypt(&image, 4096, &full, 0, &key()),
+            encrypt(&image, 4096, &full, 0, DataCipher::AesXts, &key()),
             Err(StreamError::Write(_))
         ));
     }

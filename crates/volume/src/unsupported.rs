@@ -3,10 +3,7 @@
 //! Owns: the messages of `validate`, where the reasons are. They show names from the header, quoted and escaped;
 //! an attacker controls those, bounded by the size of the JSON area.
 
-use crate::{
-    KeyslotId,
-    sectors::{CIPHER, KEY_LEN},
-};
+use crate::KeyslotId;
 
 /// LUKS2 has 32 keyslots and as many tokens.
 pub(crate) const MAX_OBJECTS: usize = 32;
@@ -30,15 +27,15 @@ pub enum Unsupported {
     #[error("the data segment has {0}, which is not supported")]
     SegmentOption(&'static str),
     /// Another cipher; also the null cipher.
-    #[error("{place} is encrypted with {cipher:?}, only {CIPHER:?} is accepted")]
+    #[error("{place} is encrypted with {cipher:?}, which is not accepted")]
     Cipher {
         /// `the data segment` or a keyslot.
         place: Place,
         /// The cipher's name in the header.
         cipher: String,
     },
-    /// A key of another length than 512 bits.
-    #[error("{place} has a key of {bytes} bytes, only {KEY_LEN} are accepted")]
+    /// A key of another length than its cipher's.
+    #[error("{place} has a key of {bytes} bytes, which is not accepted")]
     KeySize {
         /// Which key.
         place: Place,

@@ -1,7 +1,7 @@
 //! From metadata as it was written to a layout that may be used: everything that is not exactly what this crate
 //! writes, or what plain `cryptsetup luksFormat` makes with our cipher, is refused here with its name.
 //!
-//! Owns: the list of what is accepted. One `crypt` segment of `aes-xts-plain64`, one PBKDF2 digest for it, keyslots of
+//! Owns: the list of what is accepted. One `crypt` segment of one of our two ciphers, one PBKDF2 digest for it, keyslots of
 //! `aes-xts-plain64` with 4000 stripes; areas between the headers and the data, none over another; costs bounded.
 //! Refuses above all a null or unknown cipher (CVE-2025-59054, CVE-2025-58356: secrets written in clear into an
 //! attacker's volume), requirements and reencryption (CVE-2021-4122: crash recovery that decrypts).
@@ -16,15 +16,16 @@ use crate::{
     antiforensic::STRIPES,
     binary,
     kdf::{Hash, Pbkdf2},
+    keyslot,
     metadata::{self, Decimal, Kdf, Metadata},
-    sectors::{CIPHER, KEY_LEN, SectorSize},
+    sectors::{DataCipher, SectorSize},
     unsupported::MAX_OBJECTS,
 };
 
 /// The largest keyslot area that cryptsetup makes.
 const MAX_KEYSLOTS_SIZE: u64 = 128 << 20;
 /// Every area begins and ends on this boundary.
-pub(crate) const AREA_ALIGN: u64 = 4096;
+const AREA_ALIGN: u64 = 4096;
 /// The most memory that an argon2 keyslot may ask for, in KiB: 4 GiB, as cryptsetup.
 const MAX_ARGON2_KIB: u64 = 4 << 20;
 
@@ -61,6 +62,7 @@ pub(crate) struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Data {
     pub(crate) extent: Extent,
+    pub(crate) cipher: DataCipher,
     pub(crate) sector: SectorSize,
 }
 
@@ -99,13 +101,13 @@ impl Layout {
             .end()
             .filter(|_| room.len <= MAX_KEYSLOTS_SIZE && room.len.is_multiple_of(AREA_ALIGN))
             .ok_or(Unsupported::OutOfBounds(Place::KeyslotRoom))?;
+        let data = data(metadata, room_end, device_len)?;
         let mut all = BTreeMap::new();
         for (name, keyslot) in &metadata.keyslots {
             let id = KeyslotId::parse(name).ok_or_else(|| Unsupported::KeyslotName(name.clone()))?;
-            all.insert(id, slot(id, keyslot, room.offset, room_end)?);
+            all.insert(id, slot(id, keyslot, data.cipher, room.offset, room_end)?);
         }
         no_overlap(&all)?;
-        let data = data(metadata, room_end, device_len)?;
         let (digest, names) = digest(metadata)?;
         let mut slots = BTreeMap::new();
         for name in names {
@@ -137,7 +139,13 @@ fn check_flags(metadata: &Metadata) -> Result<(), Unsupported> {
     Ok(())
 }
 
-fn slot(id: KeyslotId, raw: &metadata::Keyslot, start: u64, end: u64) -> Result<Slot, Unsupported> {
+fn slot(
+    id: KeyslotId,
+    raw: &metadata::Keyslot,
+    cipher: DataCipher,
+    start: u64,
+    end: u64,
+) -> Result<Slot, Unsupported> {
     let place = Place::Keyslot(id);
     if raw.r#type != "luks2" {
         return Err(Unsupported::KeyslotType(id, raw.r#type.clone()));
@@ -145,9 +153,15 @@ fn slot(id: KeyslotId, raw: &metadata::Keyslot, start: u64, end: u64) -> Result<
     if raw.area.r#type != "raw" {
         return Err(Unsupported::KeyslotType(id, raw.area.r#type.clone()));
     }
-    accept_cipher(place, &raw.area.encryption)?;
-    accept_key_size(place, raw.area.key_size)?;
-    accept_key_size(place, raw.key_size)?;
+    // An area is AES-XTS whatever the data is, so that stock tools can open it everywhere.
+    if accept_cipher(place, &raw.area.encryption)? != DataCipher::AesXts {
+        return Err(Unsupported::Cipher {
+            place,
+            cipher: raw.area.encryption.clone(),
+        });
+    }
+    accept_key_size(place, DataCipher::AesXts, raw.area.key_size)?;
+    accept_key_size(place, cipher, raw.key_size)?;
     let af = raw
         .af
         .as_ref()
@@ -157,7 +171,7 @@ fn slot(id: KeyslotId, raw: &metadata::Keyslot, start: u64, end: u64) -> Result<
         offset: raw.area.offset.0,
         len: raw.area.size.0,
     };
-    let holds_material = usize::try_from(area.len).is_ok_and(|len| len >= KEY_LEN.saturating_mul(STRIPES));
+    let holds_material = usize::try_from(area.len).is_ok_and(|len| len >= keyslot::material_len(cipher));
     let inside = area.offset >= start && area.end().is_some_and(|area_end| area_end <= end);
     let aligned = area.offset.is_multiple_of(AREA_ALIGN) && area.len.is_multiple_of(AREA_ALIGN);
     if !(holds_material && inside && aligned) {
@@ -217,7 +231,7 @@ fn data(metadata: &Metadata, room_end: u64, device_len: u64) -> Result<Data, Uns
         }
         _ => return Err(Unsupported::Segments),
     };
-    accept_cipher(Place::Data, &segment.encryption)?;
+    let cipher = accept_cipher(Place::Data, &segment.encryption)?;
     for (used, what) in [
         (segment.integrity.is_some(), "integrity"),
         (segment.flags.is_some(), "flags"),
@@ -255,7 +269,11 @@ fn data(metadata: &Metadata, room_end: u64, device_len: u64) -> Result<Data, Uns
             found: device_len,
         });
     }
-    Ok(Data { extent, sector })
+    Ok(Data {
+        extent,
+        cipher,
+        sector,
+    })
 }
 
 /// The digest of the data segment, and the names of the keyslots that hold its key.
@@ -304,19 +322,15 @@ fn hash(place: Place, name: &str) -> Result<Hash, Unsupported> {
     })
 }
 
-fn accept_cipher(place: Place, cipher: &str) -> Result<(), Unsupported> {
-    if cipher == CIPHER {
-        Ok(())
-    } else {
-        Err(Unsupported::Cipher {
-            place,
-            cipher: cipher.to_owned(),
-        })
-    }
+fn accept_cipher(place: Place, name: &str) -> Result<DataCipher, Unsupported> {
+    DataCipher::from_name(name).ok_or_else(|| Unsupported::Cipher {
+        place,
+        cipher: name.to_owned(),
+    })
 }
 
-fn accept_key_size(place: Place, bytes: u64) -> Result<(), Unsupported> {
-    if usize::try_from(bytes) == Ok(KEY_LEN) {
+fn accept_key_size(place: Place, cipher: DataCipher, bytes: u64) -> Result<(), Unsupported> {
+    if usize::try_from(bytes) == Ok(cipher.key_len()) {
         Ok(())
     } else {
         Err(Unsupported::KeySize { place, bytes })

@@ -13,8 +13,11 @@ mod common;
 
 use std::fs::File;
 
-use common::{DATA, PSK, SIZE, files, folder, passphrase, run, run_ok, secret, token, volume_in, volume_key};
-use volume::{HeaderCopy, OpenError, inspect, open, open_with_passphrase};
+use common::{
+    DATA, PSK, SIZE, entropy, files, folder, new_file, passphrase, recipe, run, run_ok, secret, token,
+    volume_in, volume_key,
+};
+use volume::{DataCipher, HeaderCopy, OpenError, Options, create_with, inspect, open, open_with_passphrase};
 
 #[test]
 fn cryptsetup_unlocks_ours_with_the_base64_text() {
@@ -275,4 +278,44 @@ fn files_read_back_through_our_reader() {
             ("psk", 0o400, false)
         ]
     );
+}
+
+/// A cipher that cryptsetup cannot format without the kernel's help: its keyslots open all the same.
+#[test]
+fn an_adiantum_volume_unlocks_with_stock_cryptsetup_and_reads_back() {
+    let folder = folder();
+    let path = folder.path().join("adiantum");
+    let files = files();
+    let options = Options {
+        cipher: DataCipher::Adiantum,
+        ..Options::default()
+    };
+    let (key, secret) = (volume_key(), secret());
+    let target = new_file(&path);
+    let created = create_with(
+        &target,
+        &recipe(&files),
+        options,
+        &key,
+        &secret,
+        &token(),
+        &mut entropy(1),
+    )
+    .unwrap();
+    let name = path.to_str().unwrap();
+    let args = ["open", "--test-passphrase", "--key-file", "-", name];
+    run_ok("cryptsetup", &args, passphrase().as_bytes());
+    let dump = run_ok("cryptsetup", &["luksDump", name], b"");
+    assert!(dump.contains("cipher: xchacha12,aes-adiantum-plain64"), "{dump}");
+    run_ok("cryptsetup", &["repair", "--batch-mode", name], b"");
+    let volume = open(File::open(&path).unwrap(), &secret).unwrap();
+    assert_eq!(volume.header().cipher(), DataCipher::Adiantum);
+    assert_eq!(volume.read("/psk").unwrap().as_slice(), PSK);
+    let expected = key.expose(|key| domain::VolumeKeyDigest::of(&key[..32]));
+    assert_eq!(
+        (created.volume_key_digest, volume.volume_key_digest()),
+        (expected, expected)
+    );
+    let written = std::fs::read(&path).unwrap();
+    assert!(!written.windows(PSK.len()).any(|window| window == PSK));
 }
