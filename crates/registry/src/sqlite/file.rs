@@ -1,14 +1,21 @@
 //! The file itself: made with mode 0600, known by its application id, with a schema that has a number.
+//!
+//! Owns: its making. It is made whole beside its place and then linked there, so that nobody ever finds half of one,
+//! however many open it at once and wherever they are killed.
+//! Beware: SQLite's locks are POSIX locks, which a process loses when it closes any descriptor of the file. Nothing
+//! here but SQLite ever opens a registry that is in its place.
 
 use std::{
-    fs::{self, OpenOptions},
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags};
 
 use crate::{OpenError, Unavailable};
 
@@ -38,15 +45,10 @@ pub(super) fn open(path: &Path, busy: Duration) -> Result<Connection, OpenError>
         path: path.to_owned(),
         source,
     };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(unreadable)?;
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
+    if !path.try_exists().map_err(unreadable)? {
+        make(path)?;
+    }
+    let mode = fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o7777;
     if mode & 0o022 != 0 {
         return Err(OpenError::Mode {
             what: WHAT,
@@ -54,9 +56,11 @@ pub(super) fn open(path: &Path, busy: Duration) -> Result<Connection, OpenError>
             mode,
         });
     }
-    drop(file);
-    let mut connection = connect(path, busy).map_err(Unavailable::failed)?;
-    prepare(path, &mut connection)?;
+    let connection = connect(path, busy).map_err(Unavailable::failed)?;
+    check(path, &connection)?;
+    connection
+        .pragma_update(None, "synchronous", "full")
+        .map_err(Unavailable::failed)?;
     Ok(connection)
 }
 
@@ -68,56 +72,101 @@ pub(super) fn connect(path: &Path, busy: Duration) -> rusqlite::Result<Connectio
     Ok(connection)
 }
 
-fn prepare(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
+fn check(path: &Path, connection: &Connection) -> Result<(), OpenError> {
     let not_ours = || OpenError::NotARegistry {
         path: path.to_owned(),
     };
-    let failed = |e: rusqlite::Error| match e.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => not_ours(),
-        _ => Unavailable::failed(e).into(),
+    let pragma = |name: &str| {
+        connection
+            .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+            .map_err(|e| match e.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::NotADatabase) => not_ours(),
+                _ => Unavailable::failed(e).into(),
+            })
     };
-    let pragma = |c: &Connection, name: &str| c.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-
-    // Asked before the first write, so that a foreign database is left as it was.
-    match pragma(connection, "application_id").map_err(failed)? {
-        APPLICATION_ID => {}
-        0 if is_empty(connection).map_err(failed)? => {
-            // A new database becomes ours before it turns to a log: two that open it at once make it once.
-            create(connection).map_err(failed)?;
-        }
-        _ => return Err(not_ours()),
+    if pragma("application_id")? != APPLICATION_ID {
+        return Err(not_ours());
     }
-    match pragma(connection, "user_version").map_err(failed)? {
-        SCHEMA => {}
-        found => {
-            return Err(OpenError::NewerSchema {
-                path: path.to_owned(),
-                found,
-                known: SCHEMA,
-            });
-        }
+    match pragma("user_version")? {
+        SCHEMA => Ok(()),
+        found => Err(OpenError::NewerSchema {
+            path: path.to_owned(),
+            found,
+            known: SCHEMA,
+        }),
     }
-    let log: String = connection
-        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
-        .map_err(failed)?;
-    if log != "wal" {
-        return Err(Unavailable::failed("the file system does not allow a write-ahead log").into());
-    }
-    connection
-        .pragma_update(None, "synchronous", "full")
-        .map_err(failed)
 }
 
-fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
+/// Makes an empty registry at `path`, unless somebody else was faster.
+fn make(path: &Path) -> Result<(), OpenError> {
+    let unwritable = |source| OpenError::File {
+        what: WHAT,
+        path: path.to_owned(),
+        source,
+    };
+    let draft = Draft::beside(path).map_err(unwritable)?;
+    fill(&draft.0).map_err(Unavailable::failed)?;
+    match fs::hard_link(&draft.0, path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(unwritable(e)),
+        _ => {}
+    }
+    drop(draft);
+    // The name has to last as long as what is written under it.
+    File::open(folder(path))
+        .and_then(|folder| folder.sync_all())
+        .map_err(unwritable)
 }
 
-fn create(connection: &mut Connection) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if is_empty(&transaction)? {
-        transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", SCHEMA)?;
+fn fill(draft: &Path) -> rusqlite::Result<()> {
+    let mut connection = connect(draft, Duration::ZERO)?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |row| {
+        match &*row.get::<_, String>(0)? {
+            "wal" => Ok(()),
+            _ => Err(rusqlite::Error::InvalidQuery),
+        }
+    })?;
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(TABLES)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA)?;
+    transaction.commit()?;
+    // The last to close writes the log back into the file and removes it.
+    connection.close().map_err(|(_, e)| e)
+}
+
+/// A file that is removed again, under whatever name it was linked as well.
+struct Draft(PathBuf);
+
+impl Draft {
+    /// An empty file that its owner alone may open, in the folder of `path`.
+    fn beside(path: &Path) -> io::Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let nth = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+        let mut draft = OsString::from(".");
+        draft.push(name);
+        draft.push(format!(".{}.{nth}.new", std::process::id()));
+        let draft = folder(path).join(draft);
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)?;
+        Ok(Self(draft))
     }
-    transaction.commit()
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Left behind, it would only be in the way of nobody.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
 }

@@ -19,6 +19,11 @@ async fn open(dir: &TempDir) -> Result<SqliteStore, OpenError> {
     SqliteStore::open(&dir.path().join("registry.db"), &options()).await
 }
 
+async fn next(changes: &mut Changes) -> Option<Result<Change, WatchError>> {
+    let next = tokio::time::timeout(Duration::from_secs(20), changes.recv());
+    next.await.expect("something happens")
+}
+
 fn put(value: &str) -> Vec<Put> {
     vec![Put {
         key: "/k".to_owned(),
@@ -135,6 +140,9 @@ async fn a_file_is_made_once_however_many_open_it() {
         let done = store.commit(Vec::new(), put("v")).await.unwrap();
         assert!(matches!(done, Commit::Done(revision) if revision == Revision::new(n)));
     }
+    let names = fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().file_name());
+    let drafts = names.filter(|n| n.to_string_lossy().ends_with(".new"));
+    assert_eq!(drafts.count(), 0);
 }
 
 #[tokio::test]
@@ -168,27 +176,27 @@ async fn a_replaced_file_is_reported_and_opened_anew() {
     let path = dir.path().join("registry.db");
     let store = open(&dir).await.unwrap();
     let mut changes = store.watch("/").await.unwrap();
-    assert!(matches!(changes.recv().await, Some(Ok(Change::All(rows))) if rows.is_empty()));
+    assert!(matches!(next(&mut changes).await, Some(Ok(Change::All(rows))) if rows.is_empty()));
     drop(store);
     for name in ["registry.db", "registry.db-wal", "registry.db-shm"] {
         let _ = fs::remove_file(dir.path().join(name));
     }
     let replaced = loop {
-        match changes.recv().await.unwrap() {
+        match next(&mut changes).await.unwrap() {
             Ok(Change::Alive) => {}
             other => break other,
         }
     };
     assert!(matches!(replaced, Err(WatchError::Replaced)), "{replaced:?}");
     assert!(matches!(
-        changes.recv().await,
+        next(&mut changes).await,
         Some(Err(WatchError::Unavailable(_)))
     ));
 
     let store = SqliteStore::open(&path, &options()).await.unwrap();
     store.commit(Vec::new(), put("new")).await.unwrap();
     let rows = loop {
-        if let Some(Ok(Change::All(rows))) = changes.recv().await
+        if let Some(Ok(Change::All(rows))) = next(&mut changes).await
             && !rows.is_empty()
         {
             break rows;
@@ -202,13 +210,13 @@ async fn a_failing_file_is_reported_by_the_watch() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir).await.unwrap();
     let mut changes = store.watch("/").await.unwrap();
-    assert!(matches!(changes.recv().await, Some(Ok(Change::All(_)))));
+    assert!(matches!(next(&mut changes).await, Some(Ok(Change::All(_)))));
     store
         .call(|c| c.execute_batch("ALTER TABLE records RENAME TO gone"))
         .await
         .unwrap();
     let report = loop {
-        if let Some(Err(report)) = changes.recv().await {
+        if let Some(Err(report)) = next(&mut changes).await {
             break report;
         }
     };

@@ -3,9 +3,18 @@
 
 use domain::FleetName;
 use testkit::etcd::Etcd;
+use tokio::time::timeout;
 
 use super::*;
 use crate::{Options, RegistryUrl, key::Keyspace, store::Put, store::Store as _};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn next(changes: &mut Changes) -> Option<Result<Change, WatchError>> {
+    timeout(PATIENCE, changes.recv())
+        .await
+        .expect("something happens")
+}
 
 async fn store(etcd: &Etcd) -> (EtcdStore, String) {
     let fleet: FleetName = "demo".parse().unwrap();
@@ -38,18 +47,21 @@ async fn a_compacted_past_is_reported_and_read_anew() {
     write(&store, &prefix, 5).await;
     etcd.compact();
     let (changes, mut receiver) = mpsc::channel(CHANGES_AHEAD);
-    let ended = follow(&store, &prefix, &changes, 1).await;
+    let following = follow(&store, &prefix, &changes, 1);
+    let ended = timeout(PATIENCE, following)
+        .await
+        .expect("the watch is cancelled");
     assert!(matches!(ended, Err(Stop::Report(WatchError::Compacted(at))) if at > 1));
     assert!(receiver.try_recv().is_err());
 
     // The whole task: what it believes to have loaded is gone, so it reports that and loads anew.
     tokio::spawn(run(store, prefix.clone(), changes, (Vec::new(), 1)));
-    assert!(matches!(receiver.recv().await, Some(Ok(Change::All(rows))) if rows.is_empty()));
+    assert!(matches!(next(&mut receiver).await, Some(Ok(Change::All(rows))) if rows.is_empty()));
     assert!(matches!(
-        receiver.recv().await,
+        next(&mut receiver).await,
         Some(Err(WatchError::Compacted(_)))
     ));
-    let Some(Ok(Change::All(rows))) = receiver.recv().await else {
+    let Some(Ok(Change::All(rows))) = next(&mut receiver).await else {
         panic!("nothing was read anew");
     };
     let [(key, stored)] = &rows[..] else {
@@ -59,7 +71,7 @@ async fn a_compacted_past_is_reported_and_read_anew() {
         (key.as_str(), &stored.value[..]),
         (&*format!("{prefix}seen/d"), &b"4"[..])
     );
-    assert!(matches!(receiver.recv().await, Some(Ok(Change::Alive))));
+    assert!(matches!(next(&mut receiver).await, Some(Ok(Change::Alive))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +84,7 @@ async fn history_that_is_still_there_is_told() {
     tokio::spawn(run(store, prefix, changes, (Vec::new(), before)));
     let mut values = Vec::new();
     while values.len() < 2 {
-        if let Some(Ok(Change::Some(keys))) = receiver.recv().await {
+        if let Some(Ok(Change::Some(keys))) = next(&mut receiver).await {
             values.extend(keys.into_iter().map(|(_, stored)| stored.unwrap().value));
         }
     }
@@ -111,8 +123,5 @@ async fn a_follower_ends_with_its_receiver() {
     let (changes, receiver) = mpsc::channel(CHANGES_AHEAD);
     let task = tokio::spawn(run(store, prefix, changes, (Vec::new(), 0)));
     drop(receiver);
-    tokio::time::timeout(Duration::from_secs(5), task)
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(PATIENCE, task).await.unwrap().unwrap();
 }
