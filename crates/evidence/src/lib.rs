@@ -2,17 +2,19 @@
 //! an attestation key to an endorsement key: [`EndorsementKey`], [`ak_names`], [`make_credential`].
 //!
 //! Owns: the TPM's structures ([`wire`]), which keys may attest ([`AttestationKey`]), freshness ([`Continuity`]), PCR
-//! policy ([`PcrPolicy`]) and the order of the checks, which is in the types:
+//! policy ([`PcrPolicy`]), event logs ([`EventLog`]) and the order of the checks, which is in the types:
 //! [`Quote`] -> [`SignedBy`] -> [`Fresh`] -> [`PcrsMatch`] -> [`Attested`]. No step can be skipped or made up outside.
 //! Refuses: I/O, clocks, randomness (nonces, counters and entropy are arguments), and to name a device: the AK comes
 //! from the registry, never from a request.
 //! An attacker controls every byte of [`Evidence`], and the public areas shown at enrolment.
-//! Limits today: exact PCR values; no event logs, golden sets, image statements or EK certificates yet.
+//! Limits today: exact PCR values; event logs are replayed and no rule rests on them; no image statements or EK
+//! certificates yet.
 
 pub mod ak;
 pub mod appraise;
 pub mod credential;
 pub mod ek;
+pub mod eventlog;
 pub mod failure;
 pub mod freshness;
 mod hash;
@@ -24,6 +26,7 @@ pub use ak::{AkError, AttestationKey};
 pub use appraise::{Attested, Evidence, Expected, Fresh, PcrsMatch, Quote, SignedBy, appraise};
 pub use credential::{Credential, CredentialError, make_credential};
 pub use ek::{EkAlg, EkError, EndorsementKey};
+pub use eventlog::{EventLog, ProvenLog};
 pub use failure::{Failure, FailureClass, Rejected};
 pub use freshness::{Continuity, Counters, Stale};
 pub use names::ak_names;

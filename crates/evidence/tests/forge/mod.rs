@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
+pub mod log;
+
 use std::collections::BTreeMap;
 
 use domain::{HashAlg, PcrIndex, PcrValue, TpmName, TpmPublic};
