@@ -199,7 +199,7 @@ impl Server {
                         continue;
                     }
                 },
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stopped(&mut stop) => break,
             };
             let Some(place) = Place::take(&room, &proxy) else {
                 turn_away(&stream, &proxy, tls.load().is_some());
@@ -220,6 +220,11 @@ impl Server {
         following.abort();
         operating.abort();
     }
+}
+
+/// Waits until the server is to end; also when nobody is left who could say so.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -333,7 +338,7 @@ where
             // Errors are the client's: it left, or its bytes are no HTTP, which hyper has answered.
             _ = served.as_mut() => return,
             _ = tick.tick() => if conn.overdue(limits).is_some() { return },
-            _ = stop.wait_for(|stop| *stop), if !draining => {
+            () = stopped(&mut stop), if !draining => {
                 draining = true;
                 served.as_mut().graceful_shutdown();
             }

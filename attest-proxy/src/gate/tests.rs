@@ -147,7 +147,7 @@ impl Knowledge {
         map
     }
 
-    fn nonce(&self, device: &str, now: UnixTime) -> nonce::Nonce {
+    fn nonce(&self, device: &str, now: UnixTime) -> Nonce {
         let psk = PskDigest::of(forge::psk_text(device).as_bytes());
         let device = id(device);
         let subject = Subject {

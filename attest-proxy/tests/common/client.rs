@@ -36,7 +36,10 @@ impl Answer {
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 }
 
@@ -77,7 +80,10 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, ahead: Vec::new() }
+        Self {
+            stream,
+            ahead: Vec::new(),
+        }
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
@@ -93,7 +99,10 @@ impl Connection {
     /// Reads some more; false at the end.
     pub async fn more(&mut self) -> bool {
         let mut room = [0; 4096];
-        match timeout(PATIENCE, self.stream.read(&mut room)).await.expect("bytes in time") {
+        match timeout(PATIENCE, self.stream.read(&mut room))
+            .await
+            .expect("bytes in time")
+        {
             Ok(0) | Err(_) => false,
             Ok(n) => {
                 self.ahead.extend_from_slice(&room[..n]);
@@ -148,7 +157,12 @@ impl Connection {
             let (name, value) = line.split_once(':').unwrap();
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        Some(Answer { status, headers, body: Vec::new(), complete: false })
+        Some(Answer {
+            status,
+            headers,
+            body: Vec::new(),
+            complete: false,
+        })
     }
 
     /// Reads one chunk of a chunked body; `None` when the connection broke, empty at the end.

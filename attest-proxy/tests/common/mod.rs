@@ -66,7 +66,9 @@ impl Rig {
     /// A given upstream, and lines for the end of the configuration.
     pub async fn with(upstream: Upstream, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let url: RegistryUrl = format!("sqlite:{}", dir.path().join("registry.db").display()).parse().unwrap();
+        let url: RegistryUrl = format!("sqlite:{}", dir.path().join("registry.db").display())
+            .parse()
+            .unwrap();
         Self::on(upstream, more, dir, &url).await
     }
 
@@ -75,27 +77,60 @@ impl Rig {
         let fleet = FLEET.parse().unwrap();
         let registry = registry::open(url, &Options::default(), &fleet).await.unwrap();
         let tpm = Tpm::new();
-        registry.put_policy(&"strict".parse().unwrap(), forge::policy(true), None).await.unwrap();
-        registry.put_policy(&"open".parse().unwrap(), forge::policy(false), None).await.unwrap();
-        registry.enrol(forge::device("kiosk", "strict", Some(&tpm))).await.unwrap();
-        registry.enrol(forge::device("plain", "open", None)).await.unwrap();
+        registry
+            .put_policy(&"strict".parse().unwrap(), forge::policy(true), None)
+            .await
+            .unwrap();
+        registry
+            .put_policy(&"open".parse().unwrap(), forge::policy(false), None)
+            .await
+            .unwrap();
+        registry
+            .enrol(forge::device("kiosk", "strict", Some(&tpm)))
+            .await
+            .unwrap();
+        registry
+            .enrol(forge::device("plain", "open", None))
+            .await
+            .unwrap();
         let path = dir.path().join("attest-proxy.toml");
         let settings = Settings::parse(&path, &config(dir.path(), &upstream.url(), url, more)).unwrap();
         let clock = ManualClock::at(START);
         let turned = clock.clone();
-        let server = Server::bind(settings, Clock::Other(Arc::new(move || turned.now()))).await.unwrap();
+        let server = Server::bind(settings, Clock::Other(Arc::new(move || turned.now())))
+            .await
+            .unwrap();
         let (stop, stopped) = watch::channel(false);
-        let (address, operators, proxy) =
-            (server.address().unwrap(), server.operator_address().unwrap(), server.proxy());
+        let (address, operators, proxy) = (
+            server.address().unwrap(),
+            server.operator_address().unwrap(),
+            server.proxy(),
+        );
         let task = tokio::spawn(server.run(stopped));
-        let rig = Self { address, operators, upstream, registry, clock, proxy, tpm, stop, dir, task };
-        tokio::time::timeout(Duration::from_secs(10), rig.proxy.settled()).await.unwrap();
+        let rig = Self {
+            address,
+            operators,
+            upstream,
+            registry,
+            clock,
+            proxy,
+            tpm,
+            stop,
+            dir,
+            task,
+        };
+        tokio::time::timeout(Duration::from_secs(10), rig.proxy.settled())
+            .await
+            .unwrap();
         rig
     }
 
     /// Waits until the server has ended.
     pub async fn ended(&mut self) {
-        tokio::time::timeout(Duration::from_secs(20), &mut self.task).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(20), &mut self.task)
+            .await
+            .unwrap()
+            .unwrap();
     }
 
     /// `POST /api/chat` with these fields.
@@ -120,8 +155,16 @@ impl Rig {
     /// What the kiosk's quote must be bound to.
     pub fn qualify(&self, nonce: &[u8], binding: &Binding<'_>) -> [u8; 32] {
         let (fleet, audience) = (FLEET.parse().unwrap(), AUDIENCE.parse().unwrap());
-        let (device, psk) = ("kiosk".parse().unwrap(), PskDigest::of(psk_text("kiosk").as_bytes()));
-        let subject = Subject { fleet: &fleet, audience: &audience, device: &device, psk: &psk };
+        let (device, psk) = (
+            "kiosk".parse().unwrap(),
+            PskDigest::of(psk_text("kiosk").as_bytes()),
+        );
+        let subject = Subject {
+            fleet: &fleet,
+            audience: &audience,
+            device: &device,
+            psk: &psk,
+        };
         binding::qualifying_data(&subject, nonce, binding)
     }
 
@@ -130,7 +173,14 @@ impl Rig {
         let challenge = self.challenge("kiosk").await;
         let nonce = challenge.nonce.as_bytes();
         let body = Sha256Digest::of(body.as_bytes());
-        let data = self.qualify(nonce, &Binding::Request { method, target, body: &body });
+        let data = self.qualify(
+            nonce,
+            &Binding::Request {
+                method,
+                target,
+                body: &body,
+            },
+        );
         let evidence = self.tpm.quote(&data);
         quote_headers(&evidence, nonce)
     }
@@ -140,8 +190,17 @@ impl Rig {
         let challenge = self.challenge("kiosk").await;
         let nonce = challenge.nonce.as_bytes();
         let public_key = key.public_key();
-        let data = self.qualify(nonce, &Binding::Session { public_key: &public_key });
-        let Bytes { quote, signature, pcrs } = self.tpm.quote(&data);
+        let data = self.qualify(
+            nonce,
+            &Binding::Session {
+                public_key: &public_key,
+            },
+        );
+        let Bytes {
+            quote,
+            signature,
+            pcrs,
+        } = self.tpm.quote(&data);
         SessionRequest {
             quote,
             signature,
@@ -172,7 +231,10 @@ impl Rig {
         let mut record = self.registry.device(&id).await.unwrap().unwrap();
         edit(&mut record.value);
         record.value.generation += 1;
-        self.registry.update_device(record.value, record.revision).await.unwrap();
+        self.registry
+            .update_device(record.value, record.revision)
+            .await
+            .unwrap();
     }
 
     /// Edits a policy, its revision rising.
@@ -181,7 +243,10 @@ impl Rig {
         let mut record = self.registry.policy(&name).await.unwrap().unwrap();
         edit(&mut record.value);
         record.value.revision += 1;
-        self.registry.put_policy(&name, record.value, Some(record.revision)).await.unwrap();
+        self.registry
+            .put_policy(&name, record.value, Some(record.revision))
+            .await
+            .unwrap();
     }
 
     /// Asks until the answer has this status: what the watch brings takes a moment.
@@ -218,7 +283,11 @@ id = "k1"
 file = "fleet.key"
 {more}
 "#,
-        if more.contains("registry-max-age") { "" } else { "registry-max-age = \"30s\"" }
+        if more.contains("registry-max-age") {
+            ""
+        } else {
+            "registry-max-age = \"30s\""
+        }
     )
 }
 
@@ -254,7 +323,13 @@ pub fn signed(
     nth: u8,
 ) -> Vec<(String, String)> {
     let digest = Sha256Digest::of(body.as_bytes());
-    let parts = RequestParts { method, path, query: None, body_digest: &digest, session };
+    let parts = RequestParts {
+        method,
+        path,
+        query: None,
+        body_digest: &digest,
+        session,
+    };
     let signed = signature::sign(key, &parts, rig.clock.now(), [nth; 16]);
     let mut fields = psk(device);
     for (name, value) in [
