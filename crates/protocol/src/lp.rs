@@ -24,8 +24,7 @@ pub(crate) trait Sink {
     /// Takes the next bytes.
     fn put(&mut self, bytes: &[u8]);
 
-    /// Takes `lp(field)`. A field that no length can describe is cut where the length ends, which no caller can
-    /// reach: every field here is bounded far below 4 GiB before it is kept.
+    /// Takes `lp(field)`. No caller reaches a field of 4 GiB, whose length would not fit: each is bounded long before.
     fn put_lp(&mut self, field: &[u8]) {
         let len = u32::try_from(field.len()).unwrap_or(u32::MAX);
         self.put(&len.to_be_bytes());

@@ -24,6 +24,10 @@ pub const SKEW: Duration = Duration::from_secs(1);
 pub const LABEL: &[u8] = b"signalbox/nonce/1";
 
 /// A nonce that this fleet issued for one subject: made only by [`issue`] and [`check`].
+///
+/// ```compile_fail
+/// let made_up = protocol::nonce::Nonce([0; 32]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nonce([u8; LEN]);
 

@@ -66,7 +66,12 @@ pub struct SignedHead {
     verified: VerifiedSignature,
 }
 
-/// A signature that fits its whole request.
+/// A signature that fits its whole request: made only by [`SignedHead::with_body`].
+///
+/// ```compile_fail
+/// use protocol::signature::VerifiedSignature;
+/// let made_up = VerifiedSignature { public_key: [0; 32], nonce: [0; 16], created: domain::UnixTime::from_secs(0) };
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifiedSignature {
     public_key: [u8; 32],
