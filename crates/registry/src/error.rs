@@ -185,9 +185,9 @@ pub enum WatchError {
     /// The backend gave no answer.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// The stream of changes ended.
-    #[error("the registry ended the watch; everything is read anew")]
-    Ended,
+    /// The stream of changes ended. With the registry's words, escaped, if it had any.
+    #[error("the registry ended the watch ({0}); everything is read anew")]
+    Ended(String),
     /// History that the watch had not seen yet was compacted.
     #[error("the registry compacted its history up to revision {0}; everything is read anew")]
     Compacted(i64),

@@ -109,7 +109,7 @@ async fn a_killed_etcd_is_found_again() {
     etcd.restart();
     let report = report(&mut watch).await;
     assert!(
-        matches!(report, WatchError::Unavailable(_) | WatchError::Ended),
+        matches!(report, WatchError::Unavailable(_) | WatchError::Ended(_)),
         "{report:?}"
     );
     snapshot_where(&mut watch, |s| s.entries().count() == 1).await;

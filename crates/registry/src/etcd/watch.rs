@@ -26,6 +26,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// How often the stream is asked how far it is, while a proof of life is due.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// How much of etcd's own words a report repeats, in characters.
+const MAX_REASON: usize = 200;
 
 type Sender = mpsc::Sender<Result<Change, WatchError>>;
 type Head = Pin<Box<dyn Future<Output = Result<i64, Unavailable>> + Send>>;
@@ -112,7 +114,7 @@ async fn follow(
     loop {
         tokio::select! {
             answer = stream.message() => {
-                let answer = answer.map_err(super::unavailable)?.ok_or(WatchError::Ended)?;
+                let answer = answer.map_err(super::unavailable)?.ok_or_else(|| ended("the stream is over"))?;
                 known = known.max(hear(&answer, changes).await?);
             }
             step = proof.step() => proof = advance(step, store, prefix, known, &mut stream).await?,
@@ -128,7 +130,7 @@ async fn follow(
 async fn hear(answer: &WatchResponse, changes: &Sender) -> Result<i64, Stop> {
     if answer.canceled() {
         return Err(match answer.compact_revision() {
-            0 => WatchError::Ended,
+            0 => ended(answer.cancel_reason()),
             revision => WatchError::Compacted(revision),
         }
         .into());
@@ -220,6 +222,15 @@ async fn advance(
     }
     let again = later(PROGRESS_EVERY).min(late);
     Ok(Proof::Asked { head, again, late })
+}
+
+fn ended(why: &str) -> WatchError {
+    WatchError::Ended(
+        why.chars()
+            .take(MAX_REASON)
+            .flat_map(char::escape_debug)
+            .collect(),
+    )
 }
 
 async fn tell(changes: &Sender, change: Change) -> Result<(), Stop> {

@@ -125,3 +125,22 @@ async fn a_follower_ends_with_its_receiver() {
     drop(receiver);
     timeout(PATIENCE, task).await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_etcd_ends_says_why() {
+    let etcd = Etcd::start();
+    let (store, prefix) = store(&etcd).await;
+    for words in ["user add root:secret", "user grant-role root root", "auth enable"] {
+        etcd.ctl(&words.split(' ').collect::<Vec<_>>());
+    }
+    let (changes, _receiver) = mpsc::channel(CHANGES_AHEAD);
+    let following = follow(&store, &prefix, &changes, 1);
+    let stop = timeout(PATIENCE, following)
+        .await
+        .expect("the watch is cancelled");
+    match stop {
+        Err(Stop::Report(WatchError::Ended(why))) => assert!(why.contains("etcdserver"), "{why}"),
+        Err(Stop::Report(other)) => panic!("{other:?}"),
+        _ => panic!("nobody listens"),
+    }
+}
