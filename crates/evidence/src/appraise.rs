@@ -8,14 +8,14 @@
 
 use std::sync::Arc;
 
-use domain::{PcrIndex, PcrValue, TpmName};
+use domain::{PcrSelection, PcrValue, TpmName};
 
 use crate::{
     ak::AttestationKey,
     failure::{Failure, Rejected},
     freshness::{Continuity, Counters},
     hash,
-    policy::PcrPolicy,
+    policy::{PcrPolicy, Set, SetName},
     wire::{self, Attest, PcrSelections, Signature},
 };
 
@@ -55,7 +55,10 @@ pub fn appraise(evidence: Evidence<'_>, expected: &Expected<'_>) -> Result<Attes
             return Err(rejected.and(more));
         }
     };
-    let later = |quote: Quote<'_>| quote.pcr_failures(expected.policy, evidence.pcrs, expected.ak);
+    let later = |quote: Quote<'_>| {
+        let differs = quote.pcrs(expected.policy, evidence.pcrs, expected.ak).err();
+        differs.unwrap_or_default()
+    };
     let signed = quote
         .signed_by(expected.ak, evidence.signature)
         .map_err(|rejected| {
@@ -149,9 +152,14 @@ impl<'a> Quote<'a> {
         }
     }
 
-    /// Compares the quoted PCRs with the policy. Values count only if they hash to the quoted digest; PCRs outside the
-    /// quoted selection do not exist.
-    fn pcr_failures(&self, policy: &PcrPolicy, values: &[u8], ak: &AttestationKey) -> Vec<Failure> {
+    /// Compares the quoted PCRs with the policy, and says which golden set they are of. Values count only if they hash
+    /// to the quoted digest; PCRs outside the quoted selection do not exist.
+    fn pcrs(
+        &self,
+        policy: &PcrPolicy,
+        values: &[u8],
+        ak: &AttestationKey,
+    ) -> Result<Option<SetName>, Vec<Failure>> {
         let mut failures = Vec::new();
         let selection = self.selection.single();
         if selection != Ok(policy.selection()) {
@@ -161,38 +169,78 @@ impl<'a> Quote<'a> {
             });
         }
         // Part 3, 18.4: pcrDigest uses the hash of the signing scheme, which need not be the bank's.
-        let quoted = hash::digest(ak.scheme().hash, &[values]).as_ref() == self.digest;
-        if !quoted {
+        let is_quoted = hash::digest(ak.scheme().hash, &[values]).as_ref() == self.digest;
+        if !is_quoted {
             failures.push(Failure::PcrDigest);
         }
         let Ok(selection) = selection else {
-            return failures;
+            return Err(failures);
         };
-        let value_len = selection.bank().digest_len();
-        let expected = value_len.saturating_mul(selection.count());
+        let expected = selection.bank().digest_len().saturating_mul(selection.count());
         if values.len() != expected {
             failures.push(Failure::ValuesLength {
                 selection,
                 expected,
                 found: values.len(),
             });
-        } else if quoted {
-            let found = selection.iter().zip(values.chunks_exact(value_len));
-            failures.extend(found.filter_map(|(index, value)| differs(policy, index, value)));
+        } else if is_quoted {
+            let quoted = Quoted { selection, values };
+            match quoted.compare(policy) {
+                Ok(set) if failures.is_empty() => return Ok(set),
+                compared => failures.extend(compared.err().unwrap_or_default()),
+            }
         }
-        failures
+        Err(failures)
     }
 }
 
-/// `None` where the value is the policy's, or the policy says nothing of this PCR.
-fn differs(policy: &PcrPolicy, index: PcrIndex, value: &[u8]) -> Option<Failure> {
-    let expected = policy.value(index)?;
-    let found = PcrValue::new(policy.selection().bank(), value).ok()?;
-    (found != *expected).then_some(Failure::Pcr {
-        index,
-        expected: *expected,
-        found,
-    })
+/// Values that the TPM quoted, as many as the selection has.
+#[derive(Clone, Copy)]
+struct Quoted<'a> {
+    selection: PcrSelection,
+    values: &'a [u8],
+}
+
+impl Quoted<'_> {
+    /// The golden set that these are of, if the policy has such; or the differences from the nearest one.
+    fn compare(self, policy: &PcrPolicy) -> Result<Option<SetName>, Vec<Failure>> {
+        let live = || policy.sets().filter(|set| policy.is_live(set));
+        if let Some(set) = live().find(|set| self.differences(set).next().is_none()) {
+            return Ok(set.name.clone());
+        }
+        let ended = policy
+            .sets()
+            .find(|set| self.differences(set).next().is_none())
+            .and_then(|set| {
+                let (set, until) = (set.name.clone()?, policy.end_of(set)?);
+                Some(Failure::Ended { set, until })
+            });
+        if let Some(ended) = ended {
+            return Err(vec![ended]);
+        }
+        let nearest = live().min_by_key(|set| self.differences(set).count());
+        Err(nearest.map_or_else(|| vec![Failure::AllEnded], |set| self.differences(set).collect()))
+    }
+
+    fn differences(self, set: &Set) -> impl Iterator<Item = Failure> {
+        let bank = self.selection.bank();
+        let quoted = self
+            .selection
+            .iter()
+            .zip(self.values.chunks_exact(bank.digest_len()));
+        quoted.filter_map(move |(index, value)| {
+            let expected = set.value(index)?;
+            if expected.bank() == bank && expected.as_bytes() == value {
+                return None;
+            }
+            Some(Failure::Pcr {
+                index,
+                set: set.name.clone(),
+                expected: *expected,
+                found: PcrValue::new(bank, value).ok()?,
+            })
+        })
+    }
 }
 
 /// A quote that the AK signed: the TPM said it, at some time, to somebody.
@@ -234,8 +282,13 @@ impl<'a> Fresh<'a> {
     /// # Errors
     /// Other PCRs, other values than quoted, other values than the policy's.
     pub fn pcrs_match(self, policy: &PcrPolicy, values: &[u8]) -> Result<PcrsMatch<'a>, Rejected> {
-        Rejected::unless_empty(self.quote.pcr_failures(policy, values, self.ak))?;
-        Ok(PcrsMatch { fresh: self })
+        match self.quote.pcrs(policy, values, self.ak) {
+            Ok(golden_set) => Ok(PcrsMatch {
+                fresh: self,
+                golden_set,
+            }),
+            Err(failures) => Err(Rejected::new(failures)),
+        }
     }
 }
 
@@ -243,6 +296,7 @@ impl<'a> Fresh<'a> {
 #[derive(Debug)]
 pub struct PcrsMatch<'a> {
     fresh: Fresh<'a>,
+    golden_set: Option<SetName>,
 }
 
 impl PcrsMatch<'_> {
@@ -259,6 +313,7 @@ impl PcrsMatch<'_> {
             counters: quote.counters(),
             continuity,
             firmware_version: quote.attest.firmware_version,
+            golden_set: self.golden_set,
         }
     }
 }
@@ -270,6 +325,7 @@ pub struct Attested {
     counters: Counters,
     continuity: Continuity,
     firmware_version: u64,
+    golden_set: Option<SetName>,
 }
 
 impl Attested {
@@ -289,6 +345,12 @@ impl Attested {
     #[must_use]
     pub const fn firmware_version(&self) -> u64 {
         self.firmware_version
+    }
+
+    /// The golden set whose values the PCRs have; `None` for a policy of exact values.
+    #[must_use]
+    pub const fn golden_set(&self) -> Option<&SetName> {
+        self.golden_set.as_ref()
     }
 
     /// The Name of the AK that attested.

@@ -6,10 +6,11 @@
 use std::fmt;
 
 use data_encoding::HEXLOWER;
-use domain::{PcrIndex, PcrSelection, PcrValue, TpmName};
+use domain::{PcrIndex, PcrSelection, PcrValue, TpmName, UnixTime};
 
 use crate::{
     freshness::Stale,
+    policy::SetName,
     wire::{ParseError, Scheme},
 };
 
@@ -97,11 +98,24 @@ pub enum Failure {
     /// The PCR values sent are not those that the TPM quoted.
     #[error("the PCR values that were sent are not the ones that the TPM quoted")]
     PcrDigest,
-    /// A PCR has another value than the policy wants.
-    #[error("PCR {index} differs from the policy: expected {expected}, found {found}")]
+    /// The PCRs are those of a golden set that is no longer good.
+    #[error("the PCRs are those of golden set `{set}`, which ended at {until}")]
+    Ended {
+        /// The set.
+        set: SetName,
+        /// When it ended.
+        until: UnixTime,
+    },
+    /// No golden set of the policy is good any longer.
+    #[error("every golden set of the policy has ended")]
+    AllEnded,
+    /// A PCR has another value than the policy wants, or than the golden set that is nearest to what was found.
+    #[error("PCR {index} differs from {}: expected {expected}, found {found}", policy_or(set.as_ref()))]
     Pcr {
         /// Which.
         index: PcrIndex,
+        /// The golden set, if the policy has such.
+        set: Option<SetName>,
         /// The policy's value.
         expected: PcrValue,
         /// The quoted value.
@@ -114,7 +128,9 @@ impl Failure {
     #[must_use]
     pub const fn class(&self) -> FailureClass {
         match self {
-            Self::Selection { .. } | Self::Pcr { .. } => FailureClass::Mismatch,
+            Self::Selection { .. } | Self::Ended { .. } | Self::AllEnded | Self::Pcr { .. } => {
+                FailureClass::Mismatch
+            }
             Self::Stale(_) => FailureClass::Stale,
             Self::Quote(_)
             | Self::NotAQuote { .. }
@@ -187,6 +203,10 @@ impl fmt::Display for Rejected {
 }
 
 impl std::error::Error for Rejected {}
+
+fn policy_or(set: Option<&SetName>) -> String {
+    set.map_or_else(|| "the policy".to_owned(), |name| format!("golden set `{name}`"))
+}
 
 fn hex(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)

@@ -7,7 +7,7 @@
 //! Refuses: I/O, clocks, randomness (nonces, counters and entropy are arguments), and to name a device: the AK comes
 //! from the registry, never from a request.
 //! An attacker controls every byte of [`Evidence`], and the public areas shown at enrolment.
-//! Limits today: exact PCR values; event logs are replayed and no rule rests on them; no image statements or EK
+//! Limits today: PCR values exact or of golden sets; event logs are replayed and no rule rests on them; no image statements or EK
 //! certificates yet.
 
 pub mod ak;
@@ -30,4 +30,4 @@ pub use eventlog::{EventLog, ProvenLog};
 pub use failure::{Failure, FailureClass, Rejected};
 pub use freshness::{Continuity, Counters, Stale};
 pub use names::ak_names;
-pub use policy::{PcrPolicy, PolicyError};
+pub use policy::{GoldenSet, PcrPolicy, PolicyError, SetName};

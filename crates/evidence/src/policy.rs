@@ -1,17 +1,20 @@
-//! What the PCRs must hold.
+//! What the PCRs must hold: exact values of one selection, or any of several golden sets of it.
 //!
-//! Owns: exact values of one selection. Refuses the PCRs that any software can reset (16 and 23), because they say
-//! nothing, and a value of another bank. Whether a value is one that nothing was measured into is for the writer of
-//! the policy to refuse or allow. Limits today: no golden sets, image statements or event-log rules.
+//! Owns: the one selection, and which set is good at which time. Several sets at once let a roll-out overlap; a set with
+//! an end is good before it and never after. [`PcrPolicy::at`] tells the time; a policy that was never told any accepts
+//! no set that has an end.
+//! Refuses the PCRs that any software can reset (16 and 23), because they say nothing, and a value of another bank.
+//! Whether a value is one that nothing was measured into is for the writer of the policy to refuse or allow.
+//! Limits today: no image statements, no event-log rules.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
-use domain::{HashAlg, PcrIndex, PcrSelection, PcrValue};
+use domain::{HashAlg, PcrIndex, PcrSelection, PcrValue, UnixTime};
 
 /// Why values are not a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// No PCR at all.
+    /// No PCR at all, or no set.
     #[error("a policy names at least one PCR")]
     Empty,
     /// A PCR that software resets at will.
@@ -27,12 +30,87 @@ pub enum PolicyError {
         /// The bank of the value.
         found: HashAlg,
     },
+    /// A golden set of other PCRs than the first one's.
+    #[error("golden set `{name}` is over {found}, the first one over {expected}")]
+    Selection {
+        /// The set.
+        name: SetName,
+        /// The first set's.
+        expected: PcrSelection,
+        /// This set's.
+        found: PcrSelection,
+    },
+    /// Two golden sets of one name.
+    #[error("there are two golden sets `{0}`")]
+    Twice(SetName),
 }
 
-/// Exact values for one selection.
+/// Why a text is not the name of a golden set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a golden set's name is 1 to 63 of a-z, 0-9, `-` and `.`")]
+pub struct InvalidSetName;
+
+/// The name of a golden set: `2026-10`, `bookworm-12.7`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetName(Arc<str>);
+
+impl SetName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SetName {
+    type Err = InvalidSetName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSetName> {
+        let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+        if (1..=63).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidSetName)
+        }
+    }
+}
+
+impl fmt::Display for SetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for SetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SetName({self})")
+    }
+}
+
+/// Values that a good device may have, with a name and perhaps an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoldenSet {
+    /// What operators call it.
+    pub name: SetName,
+    /// The first second at which it is no longer good.
+    pub until: Option<UnixTime>,
+    /// The value of each PCR.
+    pub values: BTreeMap<PcrIndex, PcrValue>,
+}
+
+/// The PCRs that a quote must cover, and the values that are good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PcrPolicy {
     selection: PcrSelection,
+    sets: Arc<[Set]>,
+    now: Option<UnixTime>,
+}
+
+/// A golden set, or the one nameless set of exact values.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Set {
+    pub(crate) name: Option<SetName>,
+    until: Option<UnixTime>,
     values: BTreeMap<PcrIndex, PcrValue>,
 }
 
@@ -42,20 +120,60 @@ impl PcrPolicy {
     /// # Errors
     /// No PCR, PCR 16 or 23, or a value of another bank.
     pub fn exact(bank: HashAlg, values: BTreeMap<PcrIndex, PcrValue>) -> Result<Self, PolicyError> {
-        for (index, value) in &values {
-            if index.is_resettable() {
-                return Err(PolicyError::Resettable(*index));
-            }
-            if value.bank() != bank {
-                return Err(PolicyError::Bank {
-                    index: *index,
-                    bank,
-                    found: value.bank(),
+        let selection = selection_of(bank, &values)?;
+        let set = Set {
+            name: None,
+            until: None,
+            values,
+        };
+        Ok(Self {
+            selection,
+            sets: [set].into(),
+            now: None,
+        })
+    }
+
+    /// Demands the values of any one golden set, all of them over the same PCRs.
+    ///
+    /// # Errors
+    /// No set; sets over different PCRs; two of one name; what [`PcrPolicy::exact`] refuses.
+    pub fn golden(bank: HashAlg, sets: Vec<GoldenSet>) -> Result<Self, PolicyError> {
+        let first = sets.first().ok_or(PolicyError::Empty)?;
+        let expected = selection_of(bank, &first.values)?;
+        let mut names = std::collections::BTreeSet::new();
+        for set in &sets {
+            let found = selection_of(bank, &set.values)?;
+            let name = set.name.clone();
+            if found != expected {
+                return Err(PolicyError::Selection {
+                    name,
+                    expected,
+                    found,
                 });
             }
+            if !names.insert(&set.name) {
+                return Err(PolicyError::Twice(name));
+            }
         }
-        let selection = PcrSelection::new(bank, values.keys().copied()).map_err(|_| PolicyError::Empty)?;
-        Ok(Self { selection, values })
+        let sets = sets.into_iter().map(|set| Set {
+            name: Some(set.name),
+            until: set.until,
+            values: set.values,
+        });
+        Ok(Self {
+            selection: expected,
+            sets: sets.collect(),
+            now: None,
+        })
+    }
+
+    /// The same policy at this time. Costs no allocation.
+    #[must_use]
+    pub fn at(&self, now: UnixTime) -> Self {
+        Self {
+            now: Some(now),
+            ..self.clone()
+        }
     }
 
     /// The PCRs that a quote must cover: these and no others.
@@ -64,11 +182,45 @@ impl PcrPolicy {
         self.selection
     }
 
-    /// The value that a PCR must have, if the policy names it.
-    #[must_use]
-    pub fn value(&self, index: PcrIndex) -> Option<&PcrValue> {
+    pub(crate) fn sets(&self) -> impl Iterator<Item = &Set> {
+        self.sets.iter()
+    }
+
+    /// Whether the set is good at the policy's time.
+    pub(crate) fn is_live(&self, set: &Set) -> bool {
+        self.end_of(set).is_none()
+    }
+
+    /// When the set ended, or ends if no time was told; `None` while it is good.
+    pub(crate) fn end_of(&self, set: &Set) -> Option<UnixTime> {
+        let until = set.until?;
+        match self.now {
+            Some(now) if now < until => None,
+            _ => Some(until),
+        }
+    }
+}
+
+impl Set {
+    pub(crate) fn value(&self, index: PcrIndex) -> Option<&PcrValue> {
         self.values.get(&index)
     }
+}
+
+fn selection_of(bank: HashAlg, values: &BTreeMap<PcrIndex, PcrValue>) -> Result<PcrSelection, PolicyError> {
+    for (index, value) in values {
+        if index.is_resettable() {
+            return Err(PolicyError::Resettable(*index));
+        }
+        if value.bank() != bank {
+            return Err(PolicyError::Bank {
+                index: *index,
+                bank,
+                found: value.bank(),
+            });
+        }
+    }
+    PcrSelection::new(bank, values.keys().copied()).map_err(|_| PolicyError::Empty)
 }
 
 #[cfg(test)]
@@ -88,9 +240,6 @@ mod tests {
     fn a_policy_selects_what_it_names() {
         let policy = policy(HashAlg::Sha256, &[(11, sha256(1)), (7, sha256(2))]).unwrap();
         assert_eq!(policy.selection().to_string(), "sha256:7,11");
-        let seven = PcrIndex::try_from(7).unwrap();
-        assert_eq!(policy.value(seven), Some(&sha256(2)));
-        assert_eq!(policy.value(PcrIndex::try_from(8).unwrap()), None);
     }
 
     #[test]
@@ -117,5 +266,52 @@ mod tests {
                 ..
             })
         ));
+    }
+
+    fn golden(name: &str, pcr: u64, value: PcrValue) -> GoldenSet {
+        GoldenSet {
+            name: name.parse().unwrap(),
+            until: None,
+            values: BTreeMap::from([(PcrIndex::try_from(pcr).unwrap(), value)]),
+        }
+    }
+
+    #[test]
+    fn golden_sets_are_over_the_same_pcrs() {
+        let sets = vec![golden("a", 7, sha256(1)), golden("b", 8, sha256(1))];
+        let error = PcrPolicy::golden(HashAlg::Sha256, sets).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "golden set `b` is over sha256:8, the first one over sha256:7"
+        );
+    }
+
+    #[test]
+    fn golden_sets_have_their_own_names() {
+        let sets = vec![golden("a", 7, sha256(1)), golden("a", 7, sha256(2))];
+        let found = PcrPolicy::golden(HashAlg::Sha256, sets);
+        assert_eq!(found, Err(PolicyError::Twice("a".parse().unwrap())));
+    }
+
+    #[test]
+    fn golden_sets_keep_the_rules_of_exact_values() {
+        let found = |sets| PcrPolicy::golden(HashAlg::Sha256, sets).unwrap_err();
+        assert_eq!(found(vec![]), PolicyError::Empty);
+        let sixteen = PcrIndex::try_from(16).unwrap();
+        let bad = vec![golden("a", 16, sha256(1))];
+        assert_eq!(found(bad), PolicyError::Resettable(sixteen));
+        let sha384 = PcrValue::new(HashAlg::Sha384, &[1; 48]).unwrap();
+        let bad = vec![golden("a", 7, sha256(1)), golden("b", 7, sha384)];
+        assert!(matches!(found(bad), PolicyError::Bank { .. }));
+    }
+
+    #[test]
+    fn names_of_sets_are_plain() {
+        for good in ["a", "2026-10", "bookworm-12.7", &"x".repeat(63)] {
+            assert_eq!(good.parse::<SetName>().unwrap().as_str(), good);
+        }
+        for bad in ["", "A", "a b", "a`", "é", &"x".repeat(64)] {
+            assert_eq!(bad.parse::<SetName>(), Err(InvalidSetName));
+        }
     }
 }

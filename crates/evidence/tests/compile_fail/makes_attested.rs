@@ -7,6 +7,7 @@ fn make(counters: Counters) -> Attested {
         counters,
         continuity: Continuity::First,
         firmware_version: 0,
+        golden_set: None,
     }
 }
 

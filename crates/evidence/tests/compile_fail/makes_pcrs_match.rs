@@ -2,7 +2,10 @@
 use evidence::{Fresh, PcrsMatch};
 
 fn make(fresh: Fresh<'static>) -> PcrsMatch<'static> {
-    PcrsMatch { fresh }
+    PcrsMatch {
+        fresh,
+        golden_set: None,
+    }
 }
 
 fn main() {}
