@@ -8,14 +8,15 @@
 
 use std::sync::Arc;
 
-use domain::{PcrSelection, PcrValue, TpmName};
+use domain::TpmName;
 
 use crate::{
     ak::AttestationKey,
     failure::{Failure, Rejected},
     freshness::{Continuity, Counters},
     hash,
-    policy::{PcrPolicy, Set, SetName},
+    policy::{PcrPolicy, SetName},
+    quoted::Quoted,
     wire::{self, Attest, PcrSelections, Signature},
 };
 
@@ -191,55 +192,6 @@ impl<'a> Quote<'a> {
             }
         }
         Err(failures)
-    }
-}
-
-/// Values that the TPM quoted, as many as the selection has.
-#[derive(Clone, Copy)]
-struct Quoted<'a> {
-    selection: PcrSelection,
-    values: &'a [u8],
-}
-
-impl Quoted<'_> {
-    /// The golden set that these are of, if the policy has such; or the differences from the nearest one.
-    fn compare(self, policy: &PcrPolicy) -> Result<Option<SetName>, Vec<Failure>> {
-        let live = || policy.sets().filter(|set| policy.is_live(set));
-        if let Some(set) = live().find(|set| self.differences(set).next().is_none()) {
-            return Ok(set.name.clone());
-        }
-        let ended = policy
-            .sets()
-            .find(|set| self.differences(set).next().is_none())
-            .and_then(|set| {
-                let (set, until) = (set.name.clone()?, policy.end_of(set)?);
-                Some(Failure::Ended { set, until })
-            });
-        if let Some(ended) = ended {
-            return Err(vec![ended]);
-        }
-        let nearest = live().min_by_key(|set| self.differences(set).count());
-        Err(nearest.map_or_else(|| vec![Failure::AllEnded], |set| self.differences(set).collect()))
-    }
-
-    fn differences(self, set: &Set) -> impl Iterator<Item = Failure> {
-        let bank = self.selection.bank();
-        let quoted = self
-            .selection
-            .iter()
-            .zip(self.values.chunks_exact(bank.digest_len()));
-        quoted.filter_map(move |(index, value)| {
-            let expected = set.value(index)?;
-            if expected.bank() == bank && expected.as_bytes() == value {
-                return None;
-            }
-            Some(Failure::Pcr {
-                index,
-                set: set.name.clone(),
-                expected: *expected,
-                found: PcrValue::new(bank, value).ok()?,
-            })
-        })
     }
 }
 

@@ -20,6 +20,7 @@ pub mod freshness;
 mod hash;
 pub mod names;
 pub mod policy;
+mod quoted;
 pub mod wire;
 
 pub use ak::{AkError, AttestationKey};

@@ -1,9 +1,10 @@
 //! The verdict has no constructor outside.
+use domain::TpmName;
 use evidence::{Attested, Continuity, Counters};
 
-fn make(counters: Counters) -> Attested {
+fn make(ak_name: std::sync::Arc<TpmName>, counters: Counters) -> Attested {
     Attested {
-        ak_name: todo!(),
+        ak_name,
         counters,
         continuity: Continuity::First,
         firmware_version: 0,
