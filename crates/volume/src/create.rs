@@ -3,7 +3,7 @@
 //! Owns: the order of the writes. Old headers go first (where the caller wants something overwritten), then data and
 //! keyslot are written and synced, then the second header, then the first: killed at any byte, the target has either
 //! no valid header or is a whole volume.
-//! Everything that could be refused is refused before the first write. The same recipe, keys and entropy make the
+//! What the headers hold is `compose`'s work. Everything that could be refused is refused before the first write. The same recipe, keys and entropy make the
 //! same bytes.
 
 use std::{
@@ -12,28 +12,22 @@ use std::{
     os::unix::fs::FileExt as _,
 };
 
-use data_encoding::{BASE64, HEXLOWER};
 use domain::{SealedSecret, VolumeKey, VolumeKeyDigest};
 use openssl::error::ErrorStack;
 
 use crate::{
-    ContentFile, FilesystemError, KeyslotId, SystemdTpm2, TargetError, TokenError,
-    binary::{self, BinaryHeader, Copy},
+    ContentFile, FilesystemError, KeyslotId, RecoveryKey, SystemdTpm2, TargetError, TokenError, Unsupported,
+    binary,
+    compose::{self, Area, Composed, draw, uuid},
     filesystem,
-    kdf::{self, Hash, Pbkdf2},
-    keyslot,
-    metadata::{Af, Area, Config, Decimal, Digest, Kdf, Keyslot, Metadata, Segment},
+    keyslot::KeyslotError,
     sectors::{CipherError, DataCipher, SectorCipher, SectorSize},
     stream::{self, StreamError},
     target::{self, Room},
 };
 
 /// Where the data begins: 16 MiB, as cryptsetup has it, so that its tools find room for more keyslots.
-const DATA_OFFSET: u64 = 16 << 20;
-/// Where the first keyslot is: behind both headers.
-const KEYSLOTS_OFFSET: u64 = 2 * binary::DEFAULT_SIZE;
-/// A keyslot's area is rounded up to this.
-const AREA_ALIGN: usize = 4096;
+pub(crate) const DATA_OFFSET: u64 = 16 << 20;
 /// The smallest volume, in bytes.
 const MIN_SIZE: u64 = DATA_OFFSET + filesystem::MIN_LEN;
 /// The longest label, in bytes.
@@ -96,9 +90,15 @@ pub enum CreateError {
     /// OpenSSL fails, or refuses the volume key because its halves are equal.
     #[error("the volume cannot be encrypted")]
     Crypto(#[from] CipherError),
+    /// A keyslot cannot be made: argon2 lacks memory, or OpenSSL fails.
+    #[error("a keyslot cannot be made")]
+    Keyslot(#[from] KeyslotError),
     /// The header does not fit its area.
     #[error("the header cannot be written")]
     Header(#[source] Option<serde_json::Error>),
+    /// The header is none that we would open: an error of ours.
+    #[error("the header would not be opened again")]
+    Unreadable(#[from] Unsupported),
 }
 
 impl From<ErrorStack> for CreateError {
@@ -118,10 +118,12 @@ impl From<StreamError> for CreateError {
 }
 
 /// What a volume may have besides its recipe. The default is what [`create`] writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Options {
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
     /// The cipher of the data.
     pub cipher: DataCipher,
+    /// A second keyslot for a person: argon2id, 4 passes over 32 MiB, and a `systemd-recovery` token.
+    pub recovery: Option<&'a RecoveryKey>,
 }
 
 /// Writes a volume to `target`, which is opened for reading and writing, with [`Options::default`].
@@ -157,7 +159,7 @@ pub fn create(
 pub fn create_with(
     target: &File,
     recipe: &Recipe<'_>,
-    options: Options,
+    options: Options<'_>,
     volume_key: &VolumeKey,
     secret: &SealedSecret,
     token: &SystemdTpm2,
@@ -172,27 +174,15 @@ pub fn create_with(
     let room = target::check(target, recipe.size, recipe.existing == Existing::Overwrite)?;
     let image = filesystem::make(recipe.files, data_len, &uuid(draw(entropy)), &uuid(draw(entropy)))?;
 
-    let slot_kdf = pbkdf2(Hash::Sha512, draw(entropy))?;
-    let digest_kdf = pbkdf2(Hash::Sha256, draw(entropy))?;
-    let passphrase = keyslot::passphrase_of(secret);
-    let area = keyslot::lock(
-        cipher,
-        volume_key,
-        &passphrase,
-        &slot_kdf.kdf,
-        Hash::Sha512,
-        entropy,
-    )?;
-    let digest = keyslot::derive_digest(cipher, volume_key, &digest_kdf.kdf, 32)?;
-    let metadata = metadata(cipher, data_len, token, &slot_kdf, &digest_kdf, &digest)?;
-    let headers = headers(recipe, &metadata, entropy)?;
+    let Composed { areas, headers } =
+        compose::compose(recipe, options, data_len, volume_key, secret, token, entropy)?;
 
     if room == Room::Grows {
         target.set_len(recipe.size).map_err(CreateError::Write)?;
     }
     wipe(target).map_err(CreateError::Write)?;
     stream::encrypt(&image, data_len, target, DATA_OFFSET, cipher, volume_key)?;
-    finish(target, &area, &headers).map_err(CreateError::Write)?;
+    finish(target, &areas, &headers).map_err(CreateError::Write)?;
     Ok(Created {
         volume_key_digest: cipher.expose(volume_key, VolumeKeyDigest::of),
     })
@@ -219,120 +209,6 @@ fn check(recipe: &Recipe<'_>, token: &SystemdTpm2) -> Result<u64, CreateError> {
     Ok(data_len)
 }
 
-/// Parameters of a derivation, with the salt's text for the header.
-struct SaltedKdf {
-    kdf: Pbkdf2,
-    salt: String,
-}
-
-fn pbkdf2(hash: Hash, salt: [u8; kdf::SALT_LEN]) -> Result<SaltedKdf, CreateError> {
-    let kdf = Pbkdf2::new(hash, kdf::ITERATIONS, salt.to_vec()).ok_or(CreateError::Header(None))?;
-    Ok(SaltedKdf {
-        kdf,
-        salt: BASE64.encode(&salt),
-    })
-}
-
-fn metadata(
-    cipher: DataCipher,
-    data_len: u64,
-    token: &SystemdTpm2,
-    slot: &SaltedKdf,
-    digest_kdf: &SaltedKdf,
-    digest: &[u8],
-) -> Result<Metadata, CreateError> {
-    let number = KeyslotId::SEALED.to_string();
-    let key_size = |cipher: DataCipher| u64::try_from(cipher.key_len()).unwrap_or(u64::MAX);
-    let area_len = keyslot::material_len(cipher).next_multiple_of(AREA_ALIGN);
-    let keyslot = Keyslot {
-        r#type: "luks2".to_owned(),
-        key_size: key_size(cipher),
-        af: Some(Af {
-            r#type: "luks1".to_owned(),
-            stripes: 4000,
-            hash: "sha512".to_owned(),
-        }),
-        area: Area {
-            r#type: "raw".to_owned(),
-            offset: Decimal(KEYSLOTS_OFFSET),
-            size: Decimal(u64::try_from(area_len).unwrap_or(u64::MAX)),
-            encryption: DataCipher::AesXts.name().to_owned(),
-            key_size: key_size(DataCipher::AesXts),
-        },
-        kdf: Some(Kdf::Pbkdf2 {
-            hash: "sha512".to_owned(),
-            iterations: u64::from(slot.kdf.iterations()),
-            salt: slot.salt.clone(),
-        }),
-        priority: None,
-        mode: None,
-        direction: None,
-    };
-    let segment = Segment {
-        r#type: "crypt".to_owned(),
-        offset: Decimal(DATA_OFFSET),
-        // Not `dynamic`: a volume that was cut off is known by it, and a longer device has no unknown tail.
-        size: data_len.to_string(),
-        iv_tweak: Decimal(0),
-        encryption: cipher.name().to_owned(),
-        sector_size: SectorSize::B4096.bytes_u64(),
-        integrity: None,
-        flags: None,
-    };
-    let digest = Digest {
-        r#type: "pbkdf2".to_owned(),
-        keyslots: vec![number.clone()],
-        segments: vec!["0".to_owned()],
-        hash: "sha256".to_owned(),
-        iterations: u64::from(digest_kdf.kdf.iterations()),
-        salt: digest_kdf.salt.clone(),
-        digest: BASE64.encode(digest),
-    };
-    let token = token.to_json().map_err(|e| CreateError::Header(Some(e)))?;
-    Ok(Metadata {
-        keyslots: [(number, keyslot)].into(),
-        tokens: [("0".to_owned(), token)].into(),
-        segments: [("0".to_owned(), segment)].into(),
-        digests: [("0".to_owned(), digest)].into(),
-        config: Config {
-            json_size: Decimal(binary::DEFAULT_SIZE - binary::LEN_U64),
-            keyslots_size: Decimal(DATA_OFFSET - KEYSLOTS_OFFSET),
-            _flags: None,
-            requirements: None,
-        },
-    })
-}
-
-/// Both copies, first and second, each with its JSON area.
-fn headers(
-    recipe: &Recipe<'_>,
-    metadata: &Metadata,
-    entropy: &mut dyn FnMut(&mut [u8]),
-) -> Result<[Vec<u8>; 2], CreateError> {
-    let json_len = usize::try_from(metadata.config.json_size.0).map_err(|_| CreateError::Header(None))?;
-    let json = metadata
-        .encode(json_len)
-        .map_err(|e| CreateError::Header(Some(e)))?;
-    let json = json.ok_or(CreateError::Header(None))?;
-    let mut one = |copy, offset| {
-        let header = BinaryHeader {
-            size: binary::DEFAULT_SIZE,
-            seqid: 1,
-            label: recipe.label.to_owned(),
-            salt: draw(entropy),
-            uuid: uuid(recipe.uuid),
-            offset,
-        };
-        let mut bytes = header.encode(copy, &json).ok_or(CreateError::Label)?.to_vec();
-        bytes.extend_from_slice(&json);
-        Ok::<_, CreateError>(bytes)
-    };
-    Ok([
-        one(Copy::Primary, 0)?,
-        one(Copy::Secondary, binary::DEFAULT_SIZE)?,
-    ])
-}
-
 /// Takes away whatever is where headers and keyslots will be, so that an old header never stands over new data.
 /// Blocks that are zero already are not written: a new file stays sparse there.
 fn wipe(target: &File) -> io::Result<()> {
@@ -351,9 +227,11 @@ fn wipe(target: &File) -> io::Result<()> {
     target.sync_data()
 }
 
-/// Keyslot and sync, second header and sync, first header and sync.
-fn finish(target: &File, area: &[u8], [first, second]: &[Vec<u8>; 2]) -> io::Result<()> {
-    target.write_all_at(area, KEYSLOTS_OFFSET)?;
+/// Keyslots and sync, second header and sync, first header and sync.
+fn finish(target: &File, areas: &[Area], [first, second]: &[Vec<u8>; 2]) -> io::Result<()> {
+    for area in areas {
+        target.write_all_at(&area.material, area.offset)?;
+    }
     target.sync_data()?;
     target.write_all_at(second, binary::DEFAULT_SIZE)?;
     target.sync_data()?;
@@ -361,19 +239,4 @@ fn finish(target: &File, area: &[u8], [first, second]: &[Vec<u8>; 2]) -> io::Res
     let mut file = target;
     file.flush()?;
     target.sync_all()
-}
-
-fn draw<const N: usize>(entropy: &mut dyn FnMut(&mut [u8])) -> [u8; N] {
-    let mut room = [0; N];
-    entropy(&mut room);
-    room
-}
-
-/// The text of a UUID: 8-4-4-4-12 hexadecimal digits.
-fn uuid(bytes: [u8; 16]) -> String {
-    let mut text = HEXLOWER.encode(&bytes);
-    for at in [20, 16, 12, 8] {
-        text.insert(at, '-');
-    }
-    text
 }

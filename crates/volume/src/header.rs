@@ -6,11 +6,14 @@
 //! An attacker controls every byte. Memory is bounded by the largest header of the format, 4 MiB.
 
 use domain::PcrSelection;
+use serde::de::DeserializeOwned;
 
 use crate::{
-    DataCipher, Source, SystemdTpm2, TokenError, Unsupported,
+    DataCipher, KeyslotId, Source, SystemdTpm2, TokenError, Unsupported,
+    authentic::{self, MacToken},
     binary::{self, BinaryHeader, Copy},
     metadata::{Metadata, MetadataError},
+    recovery::{self, RecoveryToken},
     token,
     validate::Layout,
 };
@@ -80,6 +83,8 @@ pub struct Header {
     seqid: u64,
     tokens: Vec<SystemdTpm2>,
     unusable: Vec<TokenError>,
+    recovery: Vec<KeyslotId>,
+    macs: Vec<MacToken>,
     pub(crate) layout: Layout,
 }
 
@@ -118,6 +123,17 @@ impl Header {
     #[must_use]
     pub fn unusable_tokens(&self) -> &[TokenError] {
         &self.unusable
+    }
+
+    /// The keyslots that a `systemd-recovery` token names.
+    #[must_use]
+    pub fn recovery_keyslots(&self) -> &[KeyslotId] {
+        &self.recovery
+    }
+
+    /// The MAC of a keyslot's secret over this header, if there is one.
+    pub(crate) fn mac(&self, keyslot: KeyslotId) -> Option<&MacToken> {
+        self.macs.iter().find(|mac| mac.keyslots == [keyslot])
     }
 
     /// The PCRs of each usable token.
@@ -164,6 +180,9 @@ pub fn inspect(source: &impl Source) -> Result<Header, InspectError> {
     let metadata = Metadata::parse(&chosen.json)?;
     let layout = Layout::new(&metadata, chosen.binary.size, device_len)?;
     let (tokens, unusable) = tpm2_tokens(&metadata);
+    let recovery = of_type(&metadata, recovery::TYPE);
+    let recovery = recovery.flat_map(|token: RecoveryToken| token.keyslots).collect();
+    let macs = of_type(&metadata, authentic::TYPE).collect();
     let BinaryHeader {
         uuid, label, seqid, ..
     } = chosen.binary;
@@ -174,6 +193,8 @@ pub fn inspect(source: &impl Source) -> Result<Header, InspectError> {
         seqid,
         tokens,
         unusable,
+        recovery,
+        macs,
         layout,
     })
 }
@@ -228,4 +249,15 @@ fn tpm2_tokens(metadata: &Metadata) -> (Vec<SystemdTpm2>, Vec<TokenError>) {
         }
     }
     (usable, unusable)
+}
+
+/// The tokens of a type that can be read; one that cannot is as good as none.
+fn of_type<'a, T: DeserializeOwned + 'a>(
+    metadata: &'a Metadata,
+    name: &'a str,
+) -> impl Iterator<Item = T> + 'a {
+    let tokens = metadata.tokens.values();
+    tokens
+        .filter(move |json| json.get("type").and_then(serde_json::Value::as_str) == Some(name))
+        .filter_map(|json| serde_json::from_value(json.clone()).ok())
 }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::{
     Source,
     antiforensic::{self, STRIPES},
-    kdf::{Hash, Pbkdf2},
+    kdf::{Hash, Kdf, KdfError, Pbkdf2},
     sectors::{CipherError, DataCipher, KEY_LEN, SectorCipher, SectorSize},
     validate::{KeyDigest, Slot},
 };
@@ -29,8 +29,11 @@ pub enum KeyslotError {
     #[error("the keyslot cannot be read")]
     Io(#[from] std::io::Error),
     /// OpenSSL failed.
-    #[error("the keyslot cannot be decrypted")]
+    #[error("the keyslot cannot be encrypted or decrypted")]
     Crypto(#[from] CipherError),
+    /// The key cannot be derived from the passphrase.
+    #[error("the keyslot's key cannot be derived")]
+    Kdf(#[from] KdfError),
 }
 
 impl From<ErrorStack> for KeyslotError {
@@ -44,17 +47,17 @@ pub(crate) fn lock(
     cipher: DataCipher,
     volume_key: &VolumeKey,
     passphrase: &[u8],
-    kdf: &Pbkdf2,
+    kdf: &Kdf,
     af_hash: Hash,
     entropy: &mut dyn FnMut(&mut [u8]),
-) -> Result<Zeroizing<Vec<u8>>, CipherError> {
+) -> Result<Zeroizing<Vec<u8>>, KeyslotError> {
     let mut area = cipher.expose(volume_key, |key| antiforensic::split(key, af_hash, entropy))?;
     let area_key = area_key(passphrase, kdf)?;
     SectorCipher::encryptor(DataCipher::AesXts, &area_key, SectorSize::B512)?.apply(&mut area, 0)?;
     Ok(area)
 }
 
-/// The volume key, if `passphrase` is that of the slot; `None` if it is not, or the slot's derivation is not ours.
+/// The volume key, if `passphrase` is that of the slot; `None` if it is not.
 pub(crate) fn unlock(
     source: &impl Source,
     cipher: DataCipher,
@@ -62,12 +65,9 @@ pub(crate) fn unlock(
     digest: &KeyDigest,
     passphrase: &[u8],
 ) -> Result<Option<VolumeKey>, KeyslotError> {
-    let Some(kdf) = &slot.kdf else {
-        return Ok(None);
-    };
     let mut material = Zeroizing::new(vec![0; material_len(cipher)]);
     source.read_at(&mut material, slot.area.offset)?;
-    let area_key = area_key(passphrase, kdf)?;
+    let area_key = area_key(passphrase, &slot.kdf)?;
     SectorCipher::decryptor(DataCipher::AesXts, &area_key, SectorSize::B512)?.apply(&mut material, 0)?;
     let candidate = VolumeKey::try_fill(|key| {
         let (used, _) = key.split_at_mut_checked(cipher.key_len()).unwrap_or_default();
@@ -90,7 +90,7 @@ pub(crate) fn derive_digest(
     Ok(value)
 }
 
-fn area_key(passphrase: &[u8], kdf: &Pbkdf2) -> Result<Zeroizing<[u8; KEY_LEN]>, ErrorStack> {
+fn area_key(passphrase: &[u8], kdf: &Kdf) -> Result<Zeroizing<[u8; KEY_LEN]>, KdfError> {
     let mut key = Zeroizing::new([0; KEY_LEN]);
     kdf.derive(passphrase, key.as_mut_slice())?;
     Ok(key)

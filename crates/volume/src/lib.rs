@@ -7,12 +7,14 @@
 //! written to a disk or put into an argument or the environment.
 //! Called by `provisioner` (writes) and `edge-client` (reads); knows no TPM: the sealed secret is an argument.
 //! An attacker controls every byte of a volume that is opened.
-//! Limits today: a header is not authenticated, so what is opened is *a* volume of this secret's owner, not proven
-//! to be *the* volume; whole volumes are written, never changed in place.
+//! Limits today: whole volumes are written, never changed in place; an older volume of the same secret is not told from
+//! a newer one.
 
 mod adiantum;
 mod antiforensic;
+mod authentic;
 mod binary;
+mod compose;
 mod config;
 mod content;
 mod create;
@@ -22,6 +24,7 @@ mod kdf;
 mod keyslot;
 mod metadata;
 mod open;
+mod recovery;
 mod sectors;
 mod source;
 mod stream;
@@ -30,14 +33,20 @@ mod token;
 mod unsupported;
 mod validate;
 
+pub use authentic::NotAuthentic;
 pub use config::{ConfigError, DeviceConfig};
 pub use content::{ContentFile, InvalidContent};
 pub use create::{CreateError, Created, Existing, Options, Recipe, create, create_with};
 pub use filesystem::FilesystemError;
 pub use header::{CopyFault, Header, HeaderCopy, HeaderFault, InspectError, inspect};
+pub use kdf::KdfError;
 pub use keyslot::KeyslotError;
 pub use metadata::MetadataError;
-pub use open::{ListEntry, OpenError, OpenVolume, ReadError, open, open_with_passphrase};
+pub use open::{
+    ListEntry, OpenError, OpenVolume, ReadError, open, open_unauthenticated, open_with_passphrase,
+    open_with_recovery_key,
+};
+pub use recovery::{InvalidRecoveryKey, RecoveryKey};
 pub use sectors::{CipherError, DataCipher};
 pub use source::Source;
 pub use target::{Found, TargetError};

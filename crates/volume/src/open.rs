@@ -2,7 +2,7 @@
 //!
 //! Owns: which keyslots are tried with what, and the bound on their cost. A sealed secret is tried on the keyslots
 //! that a `systemd-tpm2` token names, or on all where there is none.
-//! Refuses what [`inspect`] refuses. Decrypted sectors are in memory only while they are read; contents are wiped.
+//! Refuses what [`inspect`] refuses, and with [`open`] every header that its secret does not authenticate. Decrypted sectors are in memory only while they are read; contents are wiped.
 //! An attacker controls every byte of the volume, the file system included once he has the key of another.
 
 use std::{error::Error, sync::Arc};
@@ -12,14 +12,14 @@ use ext4_view::{Ext4, Ext4Error, Ext4Read};
 use zeroize::Zeroizing;
 
 use crate::{
-    Header, InspectError, KeyslotError, KeyslotId, Source, inspect,
+    Header, InspectError, KeyslotError, KeyslotId, NotAuthentic, RecoveryKey, Source, inspect,
     keyslot::{self, passphrase_of},
     sectors::{CipherError, SectorCipher},
     validate::Data,
 };
 
-/// Most PBKDF2 rounds that one opening runs, over all keyslots: some ten seconds.
-const MAX_TOTAL_ITERATIONS: u64 = 50_000_000;
+/// Most rounds of PBKDF2 or KiB of argon2 that one opening runs, over all keyslots: some twenty seconds.
+const MAX_TOTAL_COST: u64 = 50_000_000;
 /// The largest file that is read out, in bytes.
 const MAX_FILE: u64 = 64 << 20;
 /// Most entries of a folder that are listed.
@@ -35,8 +35,11 @@ pub enum OpenError {
     #[error("no keyslot opens with this secret")]
     WrongSecret,
     /// The keyslots that would be tried cost more than a boot can wait for.
-    #[error("the keyslots need {0} rounds of key derivation, at most {MAX_TOTAL_ITERATIONS} are run")]
+    #[error("the keyslots need {0} rounds of key derivation, at most {MAX_TOTAL_COST} are run")]
     TooCostly(u64),
+    /// The header is not the one that was made with this secret.
+    #[error("the header is not authentic: {0}")]
+    NotAuthentic(#[source] NotAuthentic),
     /// A keyslot fails.
     #[error("keyslot {id} fails")]
     Keyslot {
@@ -81,31 +84,76 @@ pub struct OpenVolume {
     plain: Plain,
 }
 
-/// Opens the volume with what a TPM released.
+/// Opens the volume with what a TPM released, and believes its header only if that secret authenticates it.
 ///
 /// # Errors
 /// [`OpenError`].
 pub fn open(source: impl Source + 'static, secret: &SealedSecret) -> Result<OpenVolume, OpenError> {
-    let header = inspect(&source)?;
-    let named: Vec<KeyslotId> = header.tpm2_tokens().iter().map(|token| token.keyslot).collect();
-    let slots = header.layout.slots.keys().copied();
-    let candidates: Vec<KeyslotId> = slots
-        .filter(|id| named.is_empty() || named.contains(id))
-        .collect();
-    unlock(source, header, &candidates, &passphrase_of(secret))
+    let (volume, keyslot) = open_sealed(source, secret)?;
+    let header = &volume.header;
+    let verified = match header.mac(keyslot) {
+        Some(mac) => mac.verify(secret, header.uuid(), keyslot, &header.layout),
+        None => Err(NotAuthentic::Missing),
+    };
+    verified.map(|()| volume).map_err(OpenError::NotAuthentic)
 }
 
-/// Opens the volume with the passphrase of any keyslot.
+/// Opens a volume that another tool enrolled: as [`open`], without the authentication that only we write.
+///
+/// Nothing says then that the volume is the one that was made; what is read from it proves nothing.
 ///
 /// # Errors
-/// [`OpenError`].
+/// [`OpenError`], but never [`OpenError::NotAuthentic`].
+pub fn open_unauthenticated(
+    source: impl Source + 'static,
+    secret: &SealedSecret,
+) -> Result<OpenVolume, OpenError> {
+    open_sealed(source, secret).map(|(volume, _)| volume)
+}
+
+/// Opens the volume with its recovery key. Not authenticated: its MAC needs the sealed secret.
+///
+/// # Errors
+/// [`OpenError`], but never [`OpenError::NotAuthentic`].
+pub fn open_with_recovery_key(
+    source: impl Source + 'static,
+    key: &RecoveryKey,
+) -> Result<OpenVolume, OpenError> {
+    let header = inspect(&source)?;
+    let candidates = candidates(&header, header.recovery_keyslots());
+    key.expose(|text| unlock(source, header, &candidates, text))
+        .map(|(volume, _)| volume)
+}
+
+/// Opens the volume with the passphrase of any keyslot. Not authenticated.
+///
+/// # Errors
+/// [`OpenError`], but never [`OpenError::NotAuthentic`].
 pub fn open_with_passphrase(
     source: impl Source + 'static,
     passphrase: &[u8],
 ) -> Result<OpenVolume, OpenError> {
     let header = inspect(&source)?;
-    let candidates: Vec<KeyslotId> = header.layout.slots.keys().copied().collect();
-    unlock(source, header, &candidates, passphrase)
+    let candidates = candidates(&header, &[]);
+    unlock(source, header, &candidates, passphrase).map(|(volume, _)| volume)
+}
+
+fn open_sealed(
+    source: impl Source + 'static,
+    secret: &SealedSecret,
+) -> Result<(OpenVolume, KeyslotId), OpenError> {
+    let header = inspect(&source)?;
+    let named: Vec<KeyslotId> = header.tpm2_tokens().iter().map(|token| token.keyslot).collect();
+    let candidates = candidates(&header, &named);
+    unlock(source, header, &candidates, &passphrase_of(secret))
+}
+
+/// The keyslots that are named, or all where none is.
+fn candidates(header: &Header, named: &[KeyslotId]) -> Vec<KeyslotId> {
+    let slots = header.layout.slots.keys().copied();
+    slots
+        .filter(|id| named.is_empty() || named.contains(id))
+        .collect()
 }
 
 fn unlock(
@@ -113,23 +161,23 @@ fn unlock(
     header: Header,
     candidates: &[KeyslotId],
     passphrase: &[u8],
-) -> Result<OpenVolume, OpenError> {
+) -> Result<(OpenVolume, KeyslotId), OpenError> {
     let layout = &header.layout;
     let slots = || {
         candidates
             .iter()
             .filter_map(|id| Some((*id, layout.slots.get(id)?)))
     };
-    let digest_cost = u64::from(layout.digest.kdf.iterations());
+    let (_, digest_cost, _) = layout.digest.kdf.parameters();
     let cost = slots()
-        .filter_map(|(_, slot)| slot.kdf.as_ref())
-        .map(|kdf| u64::from(kdf.iterations()).saturating_add(digest_cost))
+        .map(|(_, slot)| slot.kdf.cost().saturating_add(digest_cost.into()))
         .fold(0, u64::saturating_add);
-    if cost > MAX_TOTAL_ITERATIONS {
+    if cost > MAX_TOTAL_COST {
         return Err(OpenError::TooCostly(cost));
     }
     for (id, slot) in slots() {
-        let key = keyslot::unlock(&source, layout.data.cipher, slot, &layout.digest, passphrase)
+        let cipher = layout.data.cipher;
+        let key = keyslot::unlock(&source, cipher, slot, &layout.digest, passphrase)
             .map_err(|source| OpenError::Keyslot { id, source })?;
         if let Some(key) = key {
             let plain = Plain {
@@ -137,7 +185,7 @@ fn unlock(
                 key: Arc::new(key),
                 data: layout.data,
             };
-            return Ok(OpenVolume { header, plain });
+            return Ok((OpenVolume { header, plain }, id));
         }
     }
     Err(OpenError::WrongSecret)

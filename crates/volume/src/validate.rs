@@ -5,19 +5,20 @@
 //! `aes-xts-plain64` with 4000 stripes; areas between the headers and the data, none over another; costs bounded.
 //! Refuses above all a null or unknown cipher (CVE-2025-59054, CVE-2025-58356: secrets written in clear into an
 //! attacker's volume), requirements and reencryption (CVE-2021-4122: crash recovery that decrypts).
-//! An attacker controls every value. Limits today: `argon2i` and `argon2id` keyslots are checked, not opened.
+//! An attacker controls every value.
 
 use std::collections::BTreeMap;
 
+use argon2::Algorithm;
 use data_encoding::BASE64;
 
 use crate::{
     KeyslotId, Place, Unsupported,
     antiforensic::STRIPES,
     binary,
-    kdf::{Hash, Pbkdf2},
+    kdf::{Argon2Kdf, Hash, Kdf, Pbkdf2},
     keyslot,
-    metadata::{self, Decimal, Kdf, Metadata},
+    metadata::{self, Decimal, Metadata},
     sectors::{DataCipher, SectorSize},
     unsupported::MAX_OBJECTS,
 };
@@ -26,8 +27,6 @@ use crate::{
 const MAX_KEYSLOTS_SIZE: u64 = 128 << 20;
 /// Every area begins and ends on this boundary.
 const AREA_ALIGN: u64 = 4096;
-/// The most memory that an argon2 keyslot may ask for, in KiB: 4 GiB, as cryptsetup.
-const MAX_ARGON2_KIB: u64 = 4 << 20;
 
 /// Bytes of one keyslot's area.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +53,7 @@ impl Extent {
 pub(crate) struct Slot {
     pub(crate) area: Extent,
     pub(crate) af_hash: Hash,
-    /// `None` for argon2, which is not opened today.
-    pub(crate) kdf: Option<Pbkdf2>,
+    pub(crate) kdf: Kdf,
 }
 
 /// The segment of data.
@@ -177,39 +175,11 @@ fn slot(
     if !(holds_material && inside && aligned) {
         return Err(Unsupported::OutOfBounds(place));
     }
-    let kdf = match &raw.kdf {
-        Some(Kdf::Pbkdf2 {
-            hash,
-            iterations,
-            salt,
-        }) => Some(pbkdf2(place, hash, *iterations, salt)?),
-        Some(
-            Kdf::Argon2i {
-                time,
-                memory,
-                cpus,
-                salt,
-            }
-            | Kdf::Argon2id {
-                time,
-                memory,
-                cpus,
-                salt,
-            },
-        ) => {
-            let sane =
-                (1..=64).contains(time) && (1..=MAX_ARGON2_KIB).contains(memory) && (1..=16).contains(cpus);
-            if !sane || BASE64.decode(salt.as_bytes()).is_err() {
-                return Err(Unsupported::KdfCost(place));
-            }
-            None
-        }
-        None => return Err(Unsupported::KdfCost(place)),
-    };
+    let kdf = raw.kdf.as_ref().ok_or(Unsupported::KdfCost(place))?;
     Ok(Slot {
         area,
         af_hash: hash(place, &af.hash)?,
-        kdf,
+        kdf: slot_kdf(place, kdf)?,
     })
 }
 
@@ -304,15 +274,41 @@ fn digest(metadata: &Metadata) -> Result<(KeyDigest, &[String]), Unsupported> {
     Ok((KeyDigest { kdf, value }, &digest.keyslots))
 }
 
+fn slot_kdf(place: Place, raw: &metadata::Kdf) -> Result<Kdf, Unsupported> {
+    let argon2 = |algorithm, time, memory, cpus, salt: &str| {
+        let salt = BASE64
+            .decode(salt.as_bytes())
+            .map_err(|_| Unsupported::Base64(place))?;
+        let kdf = Argon2Kdf::new(algorithm, time, memory, cpus, salt);
+        kdf.map(Kdf::Argon2).ok_or(Unsupported::KdfCost(place))
+    };
+    match raw {
+        metadata::Kdf::Pbkdf2 {
+            hash,
+            iterations,
+            salt,
+        } => pbkdf2(place, hash, *iterations, salt).map(Kdf::Pbkdf2),
+        metadata::Kdf::Argon2i {
+            time,
+            memory,
+            cpus,
+            salt,
+        } => argon2(Algorithm::Argon2i, *time, *memory, *cpus, salt),
+        metadata::Kdf::Argon2id {
+            time,
+            memory,
+            cpus,
+            salt,
+        } => argon2(Algorithm::Argon2id, *time, *memory, *cpus, salt),
+    }
+}
+
 fn pbkdf2(place: Place, name: &str, iterations: u64, salt: &str) -> Result<Pbkdf2, Unsupported> {
     let salt = BASE64
         .decode(salt.as_bytes())
         .map_err(|_| Unsupported::Base64(place))?;
     let hash = hash(place, name)?;
-    u32::try_from(iterations)
-        .ok()
-        .and_then(|iterations| Pbkdf2::new(hash, iterations, salt))
-        .ok_or(Unsupported::KdfCost(place))
+    Pbkdf2::new(hash, iterations, salt).ok_or(Unsupported::KdfCost(place))
 }
 
 fn hash(place: Place, name: &str) -> Result<Hash, Unsupported> {

@@ -17,8 +17,8 @@ use common::{PSK, SIZE, edit, reseal, secret, volume_bytes};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use volume::{
-    CopyFault, HeaderCopy, HeaderFault, InspectError, KeyslotId, OpenError, Place, ReadError, Source,
-    TokenError, Unsupported, inspect, open,
+    CopyFault, HeaderCopy, HeaderFault, InspectError, KeyslotId, NotAuthentic, OpenError, Place, ReadError,
+    Source, TokenError, Unsupported, inspect, open, open_unauthenticated,
 };
 
 /// Bytes at the start of a volume that a test changes: headers and the first keyslots.
@@ -361,18 +361,100 @@ fn a_second_segment_or_digest_or_a_slot_over_another_is_refused() {
     assert_eq!(shifted, Unsupported::Overlap(zero, five));
 }
 
-fn argon2(time: u64, memory: u64) -> Value {
-    json!({"type": "argon2id", "time": time, "memory": memory, "cpus": 4, "salt": "AAAA"})
+fn argon2(time: u64, memory: u64, salt: &str) -> Value {
+    json!({"type": "argon2id", "time": time, "memory": memory, "cpus": 4, "salt": salt})
 }
 
 #[test]
-fn argon2_slots_are_bounded_and_not_opened() {
-    let slow = refused(|json| json["keyslots"]["0"]["kdf"] = argon2(1000, 1024));
-    assert_eq!(slow, Unsupported::KdfCost(SLOT));
-    let large = refused(|json| json["keyslots"]["0"]["kdf"] = argon2(4, 1 << 30));
-    assert_eq!(large, Unsupported::KdfCost(SLOT));
-    let volume = Touched::edited(|json| json["keyslots"]["0"]["kdf"] = argon2(4, 1024));
-    assert!(matches!(open(volume, &secret()), Err(OpenError::WrongSecret)));
+fn argon2_is_bounded() {
+    let salt = "AAAAAAAAAAAAAAAAAAAAAA==";
+    for (time, memory, salt) in [
+        (1000, 1 << 20, salt),
+        (4, 1 << 30, salt),
+        (4, u64::MAX, salt),
+        (0, 1024, salt),
+        (4, 1024, ""),
+    ] {
+        let why = refused(|json| json["keyslots"]["0"]["kdf"] = argon2(time, memory, salt));
+        assert_eq!(why, Unsupported::KdfCost(SLOT), "{time} {memory}");
+    }
+    assert_eq!(
+        refused(|json| json["keyslots"]["0"]["kdf"] = argon2(4, 1024, "%")),
+        Unsupported::Base64(SLOT)
+    );
+    let absent = refused(|json| drop(json["keyslots"]["0"].as_object_mut().unwrap().remove("kdf")));
+    assert_eq!(absent, Unsupported::KdfCost(SLOT));
+    let other = Touched::edited(|json| json["keyslots"]["0"]["kdf"] = argon2(1, 1024, salt));
+    assert!(matches!(open(other, &secret()), Err(OpenError::WrongSecret)));
+}
+
+/// Changes of the plain header that leave a valid one, and the same key.
+fn touched_but_valid() -> Vec<Touched> {
+    let mut list = vec![
+        Touched::edited(|json| json["segments"]["0"]["sector_size"] = json!(512)),
+        Touched::edited(|json| json["segments"]["0"]["size"] = json!("16773120")),
+        Touched::edited(|json| json["segments"]["0"]["size"] = json!("dynamic")),
+        Touched::edited(|json| {
+            json["segments"]["0"]["offset"] = json!("16781312");
+            json["segments"]["0"]["size"] = json!("16773120");
+        }),
+        Touched::edited(|json| json["tokens"]["1"]["mac"] = json!("AAAA")),
+        Touched::edited(|json| json["tokens"]["1"]["mac"] = json!("?")),
+    ];
+    // The last one is longer than it was when it was made.
+    list.get_mut(2).unwrap().len = SIZE - 4096;
+    let mut uuid = Touched::new();
+    for start in [0, 0x4000] {
+        uuid.head[start + 168] = b'9';
+    }
+    reseal(&mut uuid.head);
+    list.push(uuid);
+    list
+}
+
+#[test]
+fn a_header_that_its_secret_does_not_authenticate_is_not_believed() {
+    for touched in touched_but_valid() {
+        let refused = open(touched, &secret());
+        assert!(matches!(
+            refused,
+            Err(OpenError::NotAuthentic(NotAuthentic::Changed))
+        ));
+    }
+    for touched in touched_but_valid() {
+        assert!(
+            open_unauthenticated(touched, &secret()).is_ok(),
+            "the change is seen by the MAC alone"
+        );
+    }
+    let none = Touched::edited(|json| drop(json["tokens"].as_object_mut().unwrap().remove("1")));
+    assert!(matches!(
+        open(none, &secret()),
+        Err(OpenError::NotAuthentic(NotAuthentic::Missing))
+    ));
+    let of_another_slot = Touched::edited(|json| json["tokens"]["1"]["keyslots"] = json!(["1"]));
+    assert!(matches!(
+        open(of_another_slot, &secret()),
+        Err(OpenError::NotAuthentic(NotAuthentic::Missing))
+    ));
+}
+
+#[test]
+fn what_says_nothing_about_the_data_may_change() {
+    let mut label = Touched::edited(|json| {
+        json["tokens"]["9"] = json!({"type": "somebody's", "keyslots": []});
+        json["config"]["flags"] = json!(["allow-discards"]);
+    });
+    for start in [0, 0x4000] {
+        label.head[start + 24] = b'K';
+        label.head[start + 23] = 7;
+    }
+    reseal(&mut label.head);
+    let volume = open(label, &secret()).unwrap();
+    assert_eq!(
+        (volume.header().label(), volume.header().seqid()),
+        ("Kiosk-bern-01", 7)
+    );
 }
 
 #[test]

@@ -17,7 +17,11 @@ use common::{
     DATA, PSK, SIZE, entropy, files, folder, new_file, passphrase, recipe, run, run_ok, secret, token,
     volume_in, volume_key,
 };
-use volume::{DataCipher, HeaderCopy, OpenError, Options, create_with, inspect, open, open_with_passphrase};
+use domain::SealedSecret;
+use volume::{
+    DataCipher, HeaderCopy, KeyslotId, NotAuthentic, OpenError, Options, RecoveryKey, create_with, inspect,
+    open, open_unauthenticated, open_with_passphrase, open_with_recovery_key,
+};
 
 #[test]
 fn cryptsetup_unlocks_ours_with_the_base64_text() {
@@ -318,4 +322,93 @@ fn an_adiantum_volume_unlocks_with_stock_cryptsetup_and_reads_back() {
     );
     let written = std::fs::read(&path).unwrap();
     assert!(!written.windows(PSK.len()).any(|window| window == PSK));
+}
+
+#[test]
+fn the_recovery_key_opens_in_cryptsetup_and_in_ours() {
+    let folder = folder();
+    let path = folder.path().join("recovery");
+    let files = files();
+    let recovery = RecoveryKey::new(SealedSecret::copy_from(&[0x37; 32]).unwrap());
+    let options = Options {
+        recovery: Some(&recovery),
+        ..Options::default()
+    };
+    let target = new_file(&path);
+    create_with(
+        &target,
+        &recipe(&files),
+        options,
+        &volume_key(),
+        &secret(),
+        &token(),
+        &mut entropy(1),
+    )
+    .unwrap();
+    let name = path.to_str().unwrap();
+    let args = [
+        "open",
+        "--test-passphrase",
+        "--key-slot",
+        "1",
+        "--key-file",
+        "-",
+        name,
+    ];
+    recovery.expose(|text| run_ok("cryptsetup", &args, text));
+    run_ok(
+        "cryptsetup",
+        &["open", "--test-passphrase", "--key-file", "-", name],
+        passphrase().as_bytes(),
+    );
+    let dump = run_ok("cryptsetup", &["luksDump", name], b"");
+    assert!(
+        dump.contains("argon2id") && dump.contains("systemd-recovery"),
+        "{dump}"
+    );
+    run_ok("cryptsetup", &["repair", "--batch-mode", name], b"");
+    let volume = open_with_recovery_key(File::open(&path).unwrap(), &recovery).unwrap();
+    assert_eq!(volume.read("/psk").unwrap().as_slice(), PSK);
+    assert_eq!(volume.header().recovery_keyslots(), [KeyslotId::new(1).unwrap()]);
+    let other = RecoveryKey::new(SealedSecret::copy_from(&[0x38; 32]).unwrap());
+    let wrong = open_with_recovery_key(File::open(&path).unwrap(), &other);
+    assert!(matches!(wrong, Err(OpenError::WrongSecret)));
+    // The keyslot of the TPM is the other one, and stays authentic without this one.
+    assert!(open(File::open(&path).unwrap(), &secret()).is_ok());
+    run_ok("cryptsetup", &["luksKillSlot", "--batch-mode", name, "1"], b"");
+    assert!(open(File::open(&path).unwrap(), &secret()).is_ok());
+}
+
+#[test]
+fn ours_opens_argon2_slots_of_cryptsetup() {
+    let folder = folder();
+    for (pbkdf, lanes) in [("argon2id", "2"), ("argon2i", "1")] {
+        let path = folder.path().join(pbkdf);
+        File::create(&path).unwrap().set_len(SIZE).unwrap();
+        let mut args = PLAIN.to_vec();
+        args[1] = pbkdf;
+        args[3] = "4";
+        args.extend(["--pbkdf-memory", "8192", "--pbkdf-parallel", lanes]);
+        luks_format(path.to_str().unwrap(), &args);
+        open_with_passphrase(File::open(&path).unwrap(), b"a passphrase").unwrap();
+        let wrong = open_with_passphrase(File::open(&path).unwrap(), b"another");
+        assert!(matches!(wrong, Err(OpenError::WrongSecret)));
+    }
+}
+
+#[test]
+fn a_volume_that_another_tool_made_is_opened_only_where_that_is_said() {
+    let folder = folder();
+    let path = folder.path().join("foreign");
+    File::create(&path).unwrap().set_len(SIZE).unwrap();
+    let mut args = vec!["luksFormat", "--batch-mode", "--type", "luks2", "--key-file", "-"];
+    args.extend(PLAIN);
+    args.push(path.to_str().unwrap());
+    run_ok("cryptsetup", &args, passphrase().as_bytes());
+    let refused = open(File::open(&path).unwrap(), &secret());
+    assert!(matches!(
+        refused,
+        Err(OpenError::NotAuthentic(NotAuthentic::Missing))
+    ));
+    open_unauthenticated(File::open(&path).unwrap(), &secret()).unwrap();
 }

@@ -1,0 +1,118 @@
+//! The header's authentication: a MAC under a key that only this volume's sealed secret gives.
+//!
+//! Owns: what the MAC covers, and its token (`signalbox-header`), which other tools ignore. LUKS2's own checksum proves
+//! nothing: whoever can write the disk can make it. The MAC covers all that decides how the bytes of the data are
+//! understood: UUID, data segment and cipher, digest, and the keyslot of the secret with its derivation. It leaves out
+//! what may change without harm: the label, other keyslots and tokens, the sequence number; stock `luksAddKey` and
+//! `luksKillSlot` keep working.
+//! Key: HKDF-SHA256 of the secret, no salt, info `signalbox volume header v1`. MAC: HMAC-SHA256 over length-prefixed
+//! fields. Limits: the data is not authenticated, AES-XTS and Adiantum cannot; an older volume of the same secret is
+//! not told from a newer one.
+
+use data_encoding::BASE64;
+use domain::SealedSecret;
+use ring::{hkdf, hmac};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    KeyslotId,
+    kdf::Pbkdf2,
+    metadata,
+    validate::{Layout, Slot},
+};
+
+/// The type of the token.
+pub(crate) const TYPE: &str = "signalbox-header";
+const INFO: &[u8] = b"signalbox volume header v1";
+
+/// The token that carries the MAC of a keyslot's secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MacToken {
+    r#type: String,
+    pub(crate) keyslots: Vec<KeyslotId>,
+    mac: String,
+}
+
+/// Why a header is not taken for this secret's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAuthentic {
+    /// There is no token with a MAC for the keyslot.
+    #[error("it carries no authentication")]
+    Missing,
+    /// The MAC does not verify: the header was changed.
+    #[error("it was changed, or made by another tool")]
+    Changed,
+}
+
+impl MacToken {
+    /// Authenticates the `layout` of the volume `uuid` for whoever opens `keyslot` with `secret`.
+    pub(crate) fn new(
+        secret: &SealedSecret,
+        uuid: &str,
+        keyslot: KeyslotId,
+        layout: &Layout,
+    ) -> Option<Self> {
+        let covered = covered(uuid, keyslot, layout)?;
+        let mac = hmac::sign(&key(secret)?, &covered);
+        Some(Self {
+            r#type: TYPE.to_owned(),
+            keyslots: vec![keyslot],
+            mac: BASE64.encode(mac.as_ref()),
+        })
+    }
+
+    /// Verifies in constant time.
+    pub(crate) fn verify(
+        &self,
+        secret: &SealedSecret,
+        uuid: &str,
+        keyslot: KeyslotId,
+        layout: &Layout,
+    ) -> Result<(), NotAuthentic> {
+        let parts = covered(uuid, keyslot, layout)
+            .zip(key(secret))
+            .zip(BASE64.decode(self.mac.as_bytes()).ok());
+        let ((covered, key), mac) = parts.ok_or(NotAuthentic::Changed)?;
+        hmac::verify(&key, &covered, &mac).map_err(|_| NotAuthentic::Changed)
+    }
+}
+
+fn key(secret: &SealedSecret) -> Option<hmac::Key> {
+    let pseudo_random = secret.expose(|secret| hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(secret));
+    let expanded = pseudo_random.expand(&[INFO], hmac::HMAC_SHA256).ok()?;
+    Some(hmac::Key::from(expanded))
+}
+
+/// Every covered value with its length before it, so that no two headers have one text.
+fn covered(uuid: &str, keyslot: KeyslotId, layout: &Layout) -> Option<Vec<u8>> {
+    let Slot { area, af_hash, kdf } = layout.slots.get(&keyslot)?;
+    let data = &layout.data;
+    let mut text = Vec::new();
+    let mut field = |bytes: &[u8]| {
+        text.extend_from_slice(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+        text.extend_from_slice(bytes);
+    };
+    let number = |number: u64| number.to_be_bytes();
+    field(INFO);
+    field(uuid.as_bytes());
+    field(data.cipher.name().as_bytes());
+    field(&number(data.extent.offset));
+    field(&number(data.extent.len));
+    field(&number(data.sector.bytes_u64()));
+    pbkdf2(&layout.digest.kdf, &mut field);
+    field(&layout.digest.value);
+    field(&[keyslot.get()]);
+    field(&number(area.offset));
+    field(&number(area.len));
+    field(af_hash.name().as_bytes());
+    let kdf: metadata::Kdf = kdf.to_metadata();
+    field(&serde_json::to_vec(&kdf).ok()?);
+    Some(text)
+}
+
+fn pbkdf2(kdf: &Pbkdf2, field: &mut impl FnMut(&[u8])) {
+    let (hash, iterations, salt) = kdf.parameters();
+    field(hash.name().as_bytes());
+    field(&u64::from(iterations).to_be_bytes());
+    field(salt);
+}
