@@ -92,8 +92,6 @@ pub(crate) struct PlanArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
-    #[command(flatten)]
-    pub(crate) plan: PlanArgs,
     /// Show the plan and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -103,6 +101,9 @@ pub(crate) struct ApplyArgs {
     /// The digest of the plan that was read, for steps that cannot be undone
     #[arg(long, value_name = "PLAN-DIGEST")]
     pub(crate) confirm: Option<Sha256Digest>,
+    // Last, because the heading of its registry options holds for what follows.
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
 }
 
 /// How to reach the registry.

@@ -62,6 +62,8 @@ pub(crate) enum Failure {
     NotBound { device: DeviceId, what: &'static str },
     #[error("device '{device}': the volume that was written does not hold what was put in")]
     Differs { device: DeviceId },
+    #[error("device '{device}': another run worked on it since the plan was made")]
+    Overtaken { device: DeviceId },
     #[error(transparent)]
     Volume(#[from] VolumeFault),
     #[error(transparent)]
@@ -148,6 +150,7 @@ impl Failure {
             Self::NotBound { .. } => text(Some(
                 "something between us and the TPM changes what it says; nothing was registered",
             )),
+            Self::Overtaken { .. } => text(Some("run the command again: it plans anew")),
             Self::Differs { .. } => text(Some("nothing was registered; run apply again")),
             _ => None,
         }

@@ -66,6 +66,7 @@ pub(crate) async fn observe(
         differing: differing(&mut *tpm, wanted)?,
         volume,
         registered,
+        journal_entries: entries.len(),
     })
 }
 

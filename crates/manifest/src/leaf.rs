@@ -319,6 +319,9 @@ impl Read for ByteSize {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AkHandle(pub(crate) u32);
 
+/// Where the TCG's storage root key is persistent.
+const SRK_HANDLE: u32 = 0x8100_0001;
+
 impl AkHandle {
     pub(crate) const DEFAULT: Self = Self(0x8101_0020);
 }
@@ -333,7 +336,7 @@ impl Read for AkHandle {
             text.strip_prefix("0x")
                 .filter(|digits| digits.len() == 8)
                 .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-                .filter(|handle| (0x8100_0000..=0x817f_ffff).contains(handle))
+                .filter(|handle| (0x8100_0000..=0x817f_ffff).contains(handle) && *handle != SRK_HANDLE)
                 .map(Self)
                 .ok_or_else(|| {
                     let hint = Some("\"0x81000000\" to \"0x817fffff\", as in \"0x81010020\"".to_owned());

@@ -233,12 +233,11 @@ impl<'a, 'i> Section<'a, 'i> {
     /// Reads a key that must be there; when it is not, `doc` becomes the hint.
     pub(crate) fn required<T: Read>(&self, key: &str, doc: &str, findings: &mut Findings) -> Option<Spot<T>> {
         if !self.table.iter().any(|(name, _)| name.get_ref() == key) {
-            let hint = doc.trim().trim_end_matches('.');
-            findings.push(
-                self.span.clone(),
-                format!("`{key}` is missing here"),
-                Some(hint.to_owned()),
-            );
+            let mut hint = doc.trim().trim_end_matches('.').to_owned();
+            if let Some(first) = hint.get_mut(..1) {
+                first.make_ascii_lowercase();
+            }
+            findings.push(self.span.clone(), format!("`{key}` is missing here"), Some(hint));
         }
         self.optional(key, doc, findings)
     }

@@ -182,6 +182,10 @@ fn leaves_that_are_refused() {
         message(handle, "\"0x01010020\""),
         "`0x01010020` is not a persistent handle"
     );
+    for other in ["0x81800000", "0x81000001"] {
+        let told = format!("`{other}` is not a persistent handle");
+        assert_eq!(message(handle, &format!("\"{other}\"")), told);
+    }
     assert_eq!(
         message(handle, "\"81010020\""),
         "`81010020` is not a persistent handle"

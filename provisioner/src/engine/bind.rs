@@ -105,3 +105,41 @@ fn certificate(ek: &EndorsementKey, info: &EkInfo) -> Option<CertificateDigest> 
     let its_own = !spki.is_empty() && der.windows(spki.len()).any(|window| window == spki);
     its_own.then(|| CertificateDigest::of(der))
 }
+
+#[cfg(test)]
+mod tests {
+    use evidence::{EkAlg, ek::template};
+
+    use super::*;
+
+    /// The generator of P-256: as good a public key as any.
+    const POINT: &str = "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\
+                         4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
+
+    #[test]
+    fn a_certificate_counts_only_when_it_is_this_keys() {
+        let point = data_encoding::HEXLOWER.decode(POINT.as_bytes()).unwrap();
+        let mut area = template(EkAlg::EccP256).as_bytes().to_vec();
+        // The template ends with two coordinates of 32 zeros.
+        area.truncate(area.len() - 2 * (2 + 32));
+        for half in point.chunks(32) {
+            area.extend([0, 32]);
+            area.extend(half);
+        }
+        let public = TpmPublic::try_from(area).unwrap();
+        let ek = EndorsementKey::new(&public).unwrap();
+        let with = |der: Option<Vec<u8>>| {
+            certificate(
+                &ek,
+                &EkInfo {
+                    public: public.clone(),
+                    certificate: der,
+                },
+            )
+        };
+        assert_eq!(with(None), None);
+        assert_eq!(with(Some(vec![0x30; 400])), None);
+        let its_own = [&[0x30, 0x82][..], ek.spki_der(), &[1, 2, 3]].concat();
+        assert_eq!(with(Some(its_own.clone())), Some(CertificateDigest::of(&its_own)));
+    }
+}

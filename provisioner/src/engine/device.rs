@@ -37,7 +37,14 @@ pub(super) async fn run(
     let path = journal_path(&plan.target.volume);
     // The lock comes with it; what an earlier run wrote is read under the lock.
     let mut journal = ports.journals.open(&path)?;
-    let leftover = journal::may_have_leftover(&ports.journals.read(&path)?);
+    let entries = ports.journals.read(&path)?;
+    if entries.len() != plan.target.journal_entries {
+        // What was planned for, a volume to replace for one, may be a registered device's by now.
+        return Err(Failure::Overtaken {
+            device: plan.device.clone(),
+        });
+    }
+    let leftover = journal::may_have_leftover(&entries);
     let mut tpm = ports
         .tpms
         .open(&plan.target.tcti)

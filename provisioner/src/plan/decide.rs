@@ -24,6 +24,8 @@ pub(crate) struct Observed {
     pub(crate) differing: Vec<PcrIndex>,
     pub(crate) volume: VolumeSeen,
     pub(crate) registered: Registered,
+    /// Entries of the journal.
+    pub(crate) journal_entries: usize,
 }
 
 /// What the registry says of a device.
@@ -66,7 +68,7 @@ pub(crate) fn decide(wanted: &Wanted, seen: &Observed) -> Result<DevicePlan, Ref
     let trust = trusted(wanted, &seen.ek)?;
     let mut plan = DevicePlan {
         device: wanted.device.clone(),
-        target: target(wanted, seen.ek, trust),
+        target: target(wanted, seen, trust),
         irreversible: Vec::new(),
         steps: Vec::new(),
         proof: Proof::of(wanted.evidence_pcrs(), wanted.measured_boot),
@@ -129,11 +131,11 @@ fn trusted(wanted: &Wanted, ek: &EkDigest) -> Result<registry::EkTrust, Refusal>
     }
 }
 
-fn target(wanted: &Wanted, ek: EkDigest, ek_trust: registry::EkTrust) -> Target {
+fn target(wanted: &Wanted, seen: &Observed, ek_trust: registry::EkTrust) -> Target {
     Target {
         tcti: wanted.tcti.clone(),
         ek_alg: wanted.ek_alg,
-        ek,
+        ek: seen.ek,
         ek_trust,
         ak_handle: wanted.ak_handle,
         volume: wanted.volume.clone(),
@@ -144,6 +146,7 @@ fn target(wanted: &Wanted, ek: EkDigest, ek_trust: registry::EkTrust) -> Target 
         policy: wanted.policy.clone(),
         profile: wanted.profile.clone(),
         measured_boot: wanted.measured_boot,
+        journal_entries: seen.journal_entries,
     }
 }
 

@@ -7,6 +7,8 @@ mod decide;
 mod proof;
 mod refusal;
 mod show;
+#[cfg(test)]
+mod tests;
 mod wanted;
 
 use std::path::PathBuf;
@@ -76,6 +78,9 @@ pub(crate) struct Target {
     pub(crate) policy: PolicyName,
     pub(crate) profile: ProfileName,
     pub(crate) measured_boot: bool,
+    /// How many entries the journal had when the plan was made; more mean that another run came between.
+    #[serde(skip)]
+    pub(crate) journal_entries: usize,
 }
 
 /// A step that can be repeated or undone.

@@ -1,36 +1,28 @@
 //! A kill after every step, on a real software TPM, real volumes and a real registry: each time either nothing is
 //! registered or the device works, and running again finishes.
 
+mod mortal;
+
 use std::{
     collections::BTreeMap,
-    fs::OpenOptions,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
 };
 
-use async_trait::async_trait;
-use domain::{
-    CredentialSecret, DeviceId, EkDigest, PcrSelection, PcrValues, PolicyName, SealedSecret, VolumeKeyDigest,
-};
-use registry::{
-    DeviceRecord, EnrolError, Listing, PolicyRecord, ReadError, Registry, Revision, SeenRecord, Versioned,
-    Watch, WriteError,
-};
+use domain::EkDigest;
+use registry::Registry;
 use testkit::Swtpm;
-use tpm::{AkHandle, AkInfo, EkAlg, EkInfo, Identity, SealError, SealedObject, Tcti, TpmError, UnsealError};
+use tpm::AkHandle;
 
+use self::mortal::{Fate, Mortal, MortalRegistry, partial};
 use super::apply;
 use crate::{
     adapters, commands,
     failure::Failure,
-    journal::{Entry, JournalFault},
     observe::sealed_object,
     plan::{Choice, Plan, Wanted, policy_record, wanted},
-    ports::{Content, Found, Journal, Journals, NewVolume, Ports, Tpm, Tpms, VolumeFault, Volumes},
+    ports::{Found, Ports, VolumeFault},
     report::{Event, Outcome, Reporter, Summary},
 };
 
@@ -57,210 +49,6 @@ id = "kiosk"
 profile = "vm"
 policy = "kiosk"
 "#;
-
-/// When to die: after so many changes of the world, and whether the last one is only half done.
-#[derive(Clone, Default)]
-struct Fate {
-    left: Arc<AtomicUsize>,
-    torn: Arc<AtomicBool>,
-    lies: Arc<AtomicBool>,
-}
-
-impl Fate {
-    fn die_after(changes: usize, torn: bool) -> Self {
-        let fate = Self::default();
-        fate.left.store(changes, Ordering::SeqCst);
-        fate.torn.store(torn, Ordering::SeqCst);
-        fate
-    }
-
-    fn immortal() -> Self {
-        Self::die_after(usize::MAX, false)
-    }
-
-    /// A change was made; whether to die now.
-    fn now(&self) -> bool {
-        self.left.fetch_sub(1, Ordering::SeqCst) == 1
-    }
-
-    fn change(&self) {
-        if self.now() {
-            panic!("killed");
-        }
-    }
-
-    /// A change of a file was made; a death leaves half of it where `torn` says so.
-    fn change_file(&self, path: &Path, lost: u64) {
-        if self.now() {
-            if self.torn.load(Ordering::SeqCst) {
-                let file = OpenOptions::new().write(true).open(path).unwrap();
-                file.set_len(file.metadata().unwrap().len() - lost).unwrap();
-            }
-            panic!("killed");
-        }
-    }
-}
-
-/// Something that may die at each change of the world.
-struct Mortal<T: ?Sized>(Fate, Box<T>);
-
-impl Tpms for Mortal<dyn Tpms> {
-    fn open(&mut self, tcti: &Tcti) -> Result<Box<dyn Tpm>, TpmError> {
-        Ok(Box::new(Mortal(self.0.clone(), self.1.open(tcti)?)))
-    }
-}
-
-impl Tpm for Mortal<dyn Tpm> {
-    fn identity(&mut self) -> Result<Identity, TpmError> {
-        self.1.identity()
-    }
-    fn endorsement_key(&mut self, alg: EkAlg) -> Result<EkInfo, TpmError> {
-        self.1.endorsement_key(alg)
-    }
-    fn read_ak(&mut self, handle: AkHandle) -> Result<Option<AkInfo>, TpmError> {
-        self.1.read_ak(handle)
-    }
-    fn create_ak(&mut self, alg: EkAlg, handle: AkHandle) -> Result<AkInfo, TpmError> {
-        let made = self.1.create_ak(alg, handle)?;
-        self.0.change();
-        Ok(made)
-    }
-    fn evict_ak(&mut self, handle: AkHandle) -> Result<(), TpmError> {
-        self.1.evict_ak(handle)?;
-        self.0.change();
-        Ok(())
-    }
-    fn activate_credential(
-        &mut self,
-        alg: EkAlg,
-        handle: AkHandle,
-        id_object: &[u8],
-        encrypted_secret: &[u8],
-    ) -> Result<CredentialSecret, TpmError> {
-        if self.0.lies.load(Ordering::SeqCst) {
-            return Ok(CredentialSecret::copy_from(&[7; 32]).unwrap());
-        }
-        self.1
-            .activate_credential(alg, handle, id_object, encrypted_secret)
-    }
-    fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError> {
-        self.1.read_pcrs(selection)
-    }
-    fn seal(
-        &mut self,
-        secret: &SealedSecret,
-        to: &PcrSelection,
-        force: bool,
-    ) -> Result<SealedObject, SealError> {
-        self.1.seal(secret, to, force)
-    }
-    fn unseal(&mut self, object: &SealedObject, pcrs: &PcrSelection) -> Result<SealedSecret, UnsealError> {
-        self.1.unseal(object, pcrs)
-    }
-}
-
-fn partial(target: &Path) -> PathBuf {
-    target.with_file_name(format!(
-        ".{}.partial",
-        target.file_name().unwrap().to_str().unwrap()
-    ))
-}
-
-impl Volumes for Mortal<dyn Volumes> {
-    fn find(&self, at: &Path) -> Result<Found, VolumeFault> {
-        self.1.find(at)
-    }
-    fn read(&self, at: &Path, secret: &SealedSecret) -> Result<Content, VolumeFault> {
-        self.1.read(at, secret)
-    }
-    fn write(&mut self, new: &NewVolume<'_>) -> Result<VolumeKeyDigest, VolumeFault> {
-        let digest = self.1.write(new)?;
-        self.0.change_file(&partial(new.target), 8 << 20);
-        Ok(digest)
-    }
-    fn place(&mut self, target: &Path, replace: bool) -> Result<(), VolumeFault> {
-        self.1.place(target, replace)?;
-        self.0.change();
-        Ok(())
-    }
-}
-
-impl Journals for Mortal<dyn Journals> {
-    fn read(&self, path: &Path) -> Result<Vec<Entry>, JournalFault> {
-        self.1.read(path)
-    }
-    fn open(&mut self, path: &Path) -> Result<Box<dyn Journal>, JournalFault> {
-        let open = self.1.open(path)?;
-        self.0.change();
-        Ok(Box::new(MortalJournal(self.0.clone(), path.to_owned(), open)))
-    }
-}
-
-struct MortalJournal(Fate, PathBuf, Box<dyn Journal>);
-
-impl Journal for MortalJournal {
-    fn append(&mut self, entry: &Entry) -> Result<(), JournalFault> {
-        self.2.append(entry)?;
-        self.0.change_file(&self.1, 3);
-        Ok(())
-    }
-}
-
-#[derive(Debug)]
-struct MortalRegistry(Arc<dyn Registry>, Fate);
-
-impl std::fmt::Debug for Fate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Fate")
-    }
-}
-
-#[async_trait]
-impl Registry for MortalRegistry {
-    async fn enrol(&self, record: DeviceRecord) -> Result<Revision, EnrolError> {
-        let revision = self.0.enrol(record).await?;
-        self.1.change();
-        Ok(revision)
-    }
-    async fn device(&self, id: &DeviceId) -> Result<Option<Versioned<DeviceRecord>>, ReadError> {
-        self.0.device(id).await
-    }
-    async fn devices(&self) -> Result<Listing, ReadError> {
-        self.0.devices().await
-    }
-    async fn update_device(&self, record: DeviceRecord, expected: Revision) -> Result<Revision, WriteError> {
-        let revision = self.0.update_device(record, expected).await?;
-        self.1.change();
-        Ok(revision)
-    }
-    async fn policy(&self, name: &PolicyName) -> Result<Option<Versioned<PolicyRecord>>, ReadError> {
-        self.0.policy(name).await
-    }
-    async fn put_policy(
-        &self,
-        name: &PolicyName,
-        record: PolicyRecord,
-        expected: Option<Revision>,
-    ) -> Result<Revision, WriteError> {
-        let revision = self.0.put_policy(name, record, expected).await?;
-        self.1.change();
-        Ok(revision)
-    }
-    async fn seen(&self, id: &DeviceId) -> Result<Option<Versioned<SeenRecord>>, ReadError> {
-        self.0.seen(id).await
-    }
-    async fn put_seen(
-        &self,
-        id: &DeviceId,
-        record: SeenRecord,
-        expected: Option<Revision>,
-    ) -> Result<Revision, WriteError> {
-        self.0.put_seen(id, record, expected).await
-    }
-    async fn watch(&self) -> Result<Watch, ReadError> {
-        self.0.watch().await
-    }
-}
 
 struct Silent;
 
@@ -499,4 +287,30 @@ fn changed_settings_replace_an_interrupted_volume_and_a_changed_policy_moves_the
     let done = block_on(world.run(&plan, &Fate::immortal())).unwrap();
     assert_eq!((done[0].outcome, done[0].generation), (Outcome::Updated, 2));
     assert!(block_on(world.plan()).unwrap().is_empty());
+}
+
+/// Two runs planned at the same time; the first one finished. The second would replace what is registered by now.
+#[test]
+fn a_plan_that_was_overtaken_is_not_carried_out() {
+    let mut world = World::new();
+    assert!(killed(&world, 10, false), "just before the transaction");
+    world.manifest = MANIFEST.replace("https://llm.demo.example", "https://other.example");
+    let late = block_on(world.plan()).unwrap();
+    let replace = crate::plan::Step::WriteVolume { replace_own: true };
+    assert!(late.devices[0].steps.contains(&replace));
+    let plan = block_on(world.plan()).unwrap();
+    block_on(world.run(&plan, &Fate::immortal())).unwrap();
+    let failure = block_on(world.run(&late, &Fate::immortal())).unwrap_err();
+    // The policy is put first, and is registered by now; without one in the plan it is the journal that tells.
+    assert!(
+        matches!(failure, Failure::PutPolicy { .. } | Failure::Overtaken { .. }),
+        "{failure}"
+    );
+    let late = Plan {
+        policies: vec![],
+        ..late
+    };
+    let failure = block_on(world.run(&late, &Fate::immortal())).unwrap_err();
+    assert!(matches!(failure, Failure::Overtaken { .. }), "{failure}");
+    assert!(block_on(world.nothing_or_works()));
 }

@@ -1,0 +1,417 @@
+//! Every decision: what was seen, and the plan or the refusal that comes of it. Plans are golden texts.
+
+use std::path::Path;
+
+use domain::{
+    EkDigest, HashAlg, PcrIndex, PcrValue, PskDigest, TpmName, TpmPublic, UnixTime, VolumeKeyDigest,
+};
+use registry::{DeviceRecord, DeviceState, PskSlots, TpmIdentity, Version1, Versioned};
+
+use super::{
+    AkSeen, Choice, Irreversible, Observed, Plan, Refusal, Registered, Step, VolumeSeen, Wanted, decide,
+    policy_record, policy_step, wanted,
+};
+use crate::ports::Content;
+
+const DEMO: &str = include_str!("../../../manifests/examples/demo.toml");
+
+fn want(change: impl FnOnce(String) -> String, force: bool) -> Wanted {
+    let fleet = manifest::parse("demo.toml", &change(DEMO.to_owned())).unwrap();
+    let choice = Choice {
+        folder: "/fleet".into(),
+        tcti: None,
+        force,
+        force_uninitialised: false,
+    };
+    wanted(&fleet, &fleet.devices[0], &choice).unwrap().unwrap()
+}
+
+fn demo() -> Wanted {
+    want(|text| text, false)
+}
+
+fn forced() -> Wanted {
+    want(|text| text, true)
+}
+
+fn good_ak() -> AkSeen {
+    AkSeen::Good {
+        public: TpmPublic::try_from(vec![1; 80]).unwrap(),
+        qualified_name: TpmName::try_from(vec![2; 34]).unwrap(),
+    }
+}
+
+fn content() -> Content {
+    Content {
+        psk: PskDigest::of(b"psk"),
+        config: Some(demo().config),
+        volume_key: VolumeKeyDigest::of(b"key"),
+    }
+}
+
+fn opens(ours: bool) -> VolumeSeen {
+    VolumeSeen::Opens {
+        content: content(),
+        ours,
+    }
+}
+
+/// A TPM that was never used, an empty folder, an empty registry.
+fn fresh() -> Observed {
+    Observed {
+        ek: EkDigest::of(b"ek"),
+        ek_owner: None,
+        ak: AkSeen::Nothing,
+        uninitialised: vec![],
+        differing: vec![],
+        volume: VolumeSeen::Nothing,
+        registered: Registered::No,
+        journal_entries: 0,
+    }
+}
+
+fn record() -> DeviceRecord {
+    DeviceRecord {
+        version: Version1,
+        device: "kiosk-bern-01".parse().unwrap(),
+        state: DeviceState::Active,
+        policy: "kiosk".parse().unwrap(),
+        profile: "kiosk-vm".parse().unwrap(),
+        psk: PskSlots::only(PskDigest::of(b"psk")),
+        tpm: Some(TpmIdentity {
+            ek: EkDigest::of(b"ek"),
+            ek_certificate: None,
+            ek_trust: registry::EkTrust::FirstUse,
+            ak_public: TpmPublic::try_from(vec![1; 80]).unwrap(),
+            ak_qualified_name: TpmName::try_from(vec![2; 34]).unwrap(),
+            manufacturer: "IBM".to_owned(),
+            firmware_version: 1,
+        }),
+        measured_boot: false,
+        volume_key: Some(VolumeKeyDigest::of(b"key")),
+        wireguard: None,
+        generation: 1,
+        enrolled_at: UnixTime::from_secs(1),
+    }
+}
+
+/// As after a good enrolment, with a change to the record.
+fn enrolled(change: impl FnOnce(&mut DeviceRecord)) -> Observed {
+    let mut record = record();
+    change(&mut record);
+    Observed {
+        ak: good_ak(),
+        volume: opens(true),
+        registered: Registered::Yes(Box::new(record)),
+        ek_owner: Some("kiosk-bern-01".parse().unwrap()),
+        ..fresh()
+    }
+}
+
+fn plan(wanted: &Wanted, seen: &Observed) -> Plan {
+    let fleet = manifest::parse("demo.toml", DEMO).unwrap();
+    let (name, policy) = fleet.policies.iter().next().unwrap();
+    let policies = policy_step(name, policy_record(policy), None);
+    Plan {
+        fleet: fleet.name.clone(),
+        policies: policies.into_iter().collect(),
+        devices: vec![decide(wanted, seen).unwrap()],
+    }
+}
+
+fn refusal(wanted: &Wanted, seen: &Observed) -> Refusal {
+    let refusal = decide(wanted, seen).unwrap_err();
+    assert!(!refusal.hint().is_empty());
+    refusal
+}
+
+#[test]
+fn a_fresh_device() {
+    insta::assert_snapshot!(plan(&demo(), &fresh()));
+}
+
+#[test]
+fn a_device_whose_key_alone_is_enough() {
+    let only_key = |text: String| {
+        let (before, rest) = text.split_once("[policies.kiosk.evidence]").unwrap();
+        let (_, after) = rest.split_once("[profiles.kiosk-vm]").unwrap();
+        format!("{before}[profiles.kiosk-vm]{after}")
+    };
+    insta::assert_snapshot!(decide(&want(only_key, false), &fresh()).unwrap());
+}
+
+#[test]
+fn a_device_with_measured_boot_on_the_list_whose_pcrs_differ() {
+    let ek = EkDigest::of(b"ek");
+    let listed = |text: String| {
+        text.replace(
+            "ek-trust = \"first-use\"",
+            &format!("ek-trust = {{ allow = [\"{ek}\"] }}"),
+        )
+        .replace("measured-boot = false", "measured-boot = true")
+    };
+    let seen = Observed {
+        differing: vec![PcrIndex::try_from(11).unwrap()],
+        ..fresh()
+    };
+    insta::assert_snapshot!(decide(&want(listed, false), &seen).unwrap());
+}
+
+#[test]
+fn things_in_the_way_with_force() {
+    let seen = Observed {
+        ak: AkSeen::Unfit,
+        volume: VolumeSeen::Closed {
+            why: "there is no LUKS2 header".to_owned(),
+        },
+        ..fresh()
+    };
+    assert_eq!(
+        refusal(&demo(), &seen),
+        Refusal::HandleTaken {
+            handle: demo().ak_handle
+        }
+    );
+    let plan = plan(&forced(), &seen);
+    assert_eq!(
+        plan.devices[0].irreversible,
+        [Irreversible::EvictKey, Irreversible::OverwriteVolume]
+    );
+    insta::assert_snapshot!(plan);
+}
+
+#[test]
+fn what_cannot_be_undone_needs_this_very_plans_digest() {
+    let seen = Observed {
+        volume: opens(false),
+        ..fresh()
+    };
+    let forced = plan(&forced(), &seen);
+    let own = forced.digest();
+    assert!(matches!(forced.confirm(None), Err(Refusal::Unconfirmed { own: o }) if o == own));
+    let other = plan(&demo(), &fresh());
+    assert!(matches!(forced.confirm(Some(&other.digest())), Err(Refusal::OtherPlan { own: o }) if o == own));
+    assert!(forced.confirm(Some(&own)).is_ok());
+    assert!(other.confirm(None).is_ok(), "a fresh enrolment asks for nothing");
+    assert!(other.confirm(Some(&own)).is_err());
+    assert_eq!(
+        forced.digest(),
+        plan(&super::tests::forced(), &seen).digest(),
+        "the same world, the same digest"
+    );
+}
+
+#[test]
+fn an_interrupted_run_is_taken_up() {
+    let seen = Observed {
+        ak: good_ak(),
+        volume: opens(true),
+        ..fresh()
+    };
+    let plan = decide(&demo(), &seen).unwrap();
+    assert_eq!(plan.steps, [Step::Bind, Step::CheckVolume, Step::Enrol]);
+    let other_settings = want(
+        |text| text.replace("http://127.0.0.1:8080", "https://llm.example"),
+        false,
+    );
+    let plan = decide(&other_settings, &seen).unwrap();
+    let write = Step::WriteVolume { replace_own: true };
+    assert_eq!(plan.steps, [Step::Bind, write, Step::CheckVolume, Step::Enrol]);
+    assert!(plan.irreversible.is_empty());
+}
+
+#[test]
+fn a_volume_that_is_not_ours_is_kept() {
+    let path = Path::new("/fleet/out/kiosk-bern-01.luks").to_owned();
+    for volume in [
+        opens(false),
+        VolumeSeen::Closed {
+            why: "it is not a regular file".to_owned(),
+        },
+    ] {
+        let seen = Observed { volume, ..fresh() };
+        assert!(matches!(refusal(&demo(), &seen), Refusal::VolumeExists { path: p, .. } if p == path));
+    }
+}
+
+#[test]
+fn pcrs_that_nothing_measured_into() {
+    let seven = PcrIndex::try_from(7).unwrap();
+    let seen = Observed {
+        uninitialised: vec![seven],
+        ..fresh()
+    };
+    assert_eq!(refusal(&demo(), &seen), Refusal::Uninitialised(vec![seven]));
+    let forced = Wanted {
+        force_uninitialised: true,
+        ..demo()
+    };
+    assert!(decide(&forced, &seen).is_ok());
+    let sealed_already = Observed {
+        volume: opens(true),
+        ..seen
+    };
+    assert!(decide(&demo(), &sealed_already).is_ok(), "nothing is sealed");
+}
+
+#[test]
+fn endorsement_keys() {
+    let owner = "kiosk-basel-01".parse().unwrap();
+    let seen = Observed {
+        ek_owner: Some(owner),
+        ..fresh()
+    };
+    assert!(matches!(refusal(&demo(), &seen), Refusal::EkTaken { .. }));
+    let other = EkDigest::of(b"other");
+    let listed = |text: String| {
+        text.replace(
+            "ek-trust = \"first-use\"",
+            &format!("ek-trust = {{ allow = [\"{other}\"] }}"),
+        )
+    };
+    assert_eq!(
+        refusal(&want(listed, false), &fresh()),
+        Refusal::EkNotAllowed(EkDigest::of(b"ek"))
+    );
+}
+
+#[test]
+fn a_device_that_works_is_left_alone() {
+    let plan = decide(&demo(), &enrolled(|_| {})).unwrap();
+    assert!(plan.steps.is_empty());
+    assert!(
+        plan.to_string()
+            .contains("nothing: it is enrolled and its volume opens")
+    );
+    let suspended = decide(&demo(), &enrolled(|record| record.state = DeviceState::Suspended)).unwrap();
+    assert!(suspended.steps.is_empty());
+    assert!(suspended.notes[0].contains("suspended"));
+    let moved = decide(
+        &demo(),
+        &enrolled(|record| record.policy = "other".parse().unwrap()),
+    )
+    .unwrap();
+    assert_eq!(moved.steps, [Step::UpdateRecord]);
+    let settings = want(
+        |text| text.replace("http://127.0.0.1:8080", "https://llm.example"),
+        false,
+    );
+    let stale = decide(&settings, &enrolled(|_| {})).unwrap();
+    assert!(stale.steps.is_empty());
+    assert!(stale.notes[0].contains("/device.toml"));
+}
+
+#[test]
+fn a_registered_device_that_is_not_itself() {
+    let other_ek = enrolled(|record| record.tpm.as_mut().unwrap().ek = EkDigest::of(b"other"));
+    assert!(matches!(refusal(&demo(), &other_ek), Refusal::OtherEk { .. }));
+    let no_tpm = enrolled(|record| record.tpm = None);
+    assert!(matches!(
+        refusal(&demo(), &no_tpm),
+        Refusal::NoTpmRegistered { .. }
+    ));
+    let retired = enrolled(|record| record.state = DeviceState::Retired);
+    assert!(matches!(refusal(&demo(), &retired), Refusal::Retired(_)));
+    for ak in [AkSeen::Nothing, AkSeen::Unfit] {
+        let seen = Observed {
+            ak,
+            ..enrolled(|_| {})
+        };
+        assert!(matches!(refusal(&forced(), &seen), Refusal::AkLost { .. }));
+    }
+    let other_ak = enrolled(|record| {
+        record.tpm.as_mut().unwrap().ak_public = TpmPublic::try_from(vec![9; 80]).unwrap();
+    });
+    assert!(matches!(refusal(&demo(), &other_ak), Refusal::AkLost { .. }));
+}
+
+/// Force does not reach a registered device: its key cannot be made again.
+#[test]
+fn a_registered_devices_volume_is_never_overwritten() {
+    let lost = Observed {
+        volume: VolumeSeen::Nothing,
+        ..enrolled(|_| {})
+    };
+    assert!(matches!(refusal(&forced(), &lost), Refusal::VolumeLost { .. }));
+    let closed = Observed {
+        volume: VolumeSeen::Closed {
+            why: "sealed".to_owned(),
+        },
+        ..enrolled(|_| {})
+    };
+    assert!(matches!(
+        refusal(&forced(), &closed),
+        Refusal::VolumeForeign { .. }
+    ));
+    let other_psk = enrolled(|record| record.psk = PskSlots::only(PskDigest::of(b"other")));
+    assert!(matches!(
+        refusal(&forced(), &other_psk),
+        Refusal::VolumeForeign { .. }
+    ));
+    let other_volume = enrolled(|record| record.volume_key = Some(VolumeKeyDigest::of(b"other")));
+    assert!(matches!(
+        refusal(&forced(), &other_volume),
+        Refusal::VolumeForeign { .. }
+    ));
+}
+
+#[test]
+fn a_policy_that_differs_rises_by_one() {
+    let fleet = manifest::parse("demo.toml", DEMO).unwrap();
+    let (name, policy) = fleet.policies.iter().next().unwrap();
+    let wanted = policy_record(policy);
+    let new = policy_step(name, wanted.clone(), None).unwrap();
+    assert_eq!((new.record.revision, new.replaces), (1, None));
+    // A revision comes from a registry alone: ask one.
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", dir.path().join("r.db").display())
+        .parse()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let revision = runtime.block_on(async {
+        let registry = registry::open(&url, &registry::Options::default(), &fleet.name)
+            .await
+            .unwrap();
+        registry.put_policy(name, wanted.clone(), None).await.unwrap()
+    });
+    let stored = |revision_of_policy: u64| {
+        let mut value = wanted.clone();
+        value.revision = revision_of_policy;
+        Some(Versioned { value, revision })
+    };
+    assert!(policy_step(name, wanted.clone(), stored(4)).is_none());
+    let mut tighter = wanted.clone();
+    let value = PcrValue::new(HashAlg::Sha256, &[9; 32]).unwrap();
+    tighter
+        .evidence
+        .as_mut()
+        .unwrap()
+        .pcrs
+        .insert(PcrIndex::try_from(4).unwrap(), value);
+    let step = policy_step(name, tighter, stored(4)).unwrap();
+    assert_eq!((step.record.revision, step.replaces), (5, Some(revision)));
+}
+
+#[test]
+fn every_refusal_has_a_sentence_and_a_hint() {
+    let device: domain::DeviceId = "kiosk".parse().unwrap();
+    for refusal in [
+        Refusal::SameTpm {
+            first: device.clone(),
+            second: device.clone(),
+            ek: EkDigest::of(b"ek"),
+        },
+        Refusal::State {
+            device: device.clone(),
+            state: "retired",
+            wish: "resumed",
+        },
+        Refusal::NotRegistered(device),
+    ] {
+        let text = refusal.to_string();
+        assert!(!text.ends_with('.') && !refusal.hint().is_empty(), "{text}");
+    }
+}
