@@ -3,6 +3,7 @@
 //! Owns: its words, and how results are printed: data to stdout, all else to stderr, exit codes as the docs have them.
 
 use std::{
+    fmt::Display,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -119,7 +120,7 @@ struct Failure {
     message: Option<String>,
 }
 
-fn failed(message: impl ToString) -> Failure {
+fn failed(message: &dyn Display) -> Failure {
     Failure {
         code: 1,
         message: Some(message.to_string()),
@@ -127,8 +128,8 @@ fn failed(message: impl ToString) -> Failure {
 }
 
 fn read(path: &Path) -> Result<Settings, Failure> {
-    let text =
-        std::fs::read_to_string(path).map_err(|e| failed(format!("cannot read {}: {e}", path.display())))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| failed(&format_args!("cannot read {}: {e}", path.display())))?;
     Settings::parse(path, &text).map_err(|e| Failure {
         code: 2,
         message: Some(e.to_string()),
@@ -139,7 +140,7 @@ fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|e| failed(format!("cannot start: {e}")))?;
+        .map_err(|e| failed(&format_args!("cannot start: {e}")))?;
     let result = runtime.block_on(work);
     // What still runs in the background has nothing left to say.
     runtime.shutdown_background();
@@ -147,13 +148,15 @@ fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
 }
 
 async fn serve(settings: Settings) -> Result<(), Failure> {
-    let server = Server::bind(settings, Clock::System).await.map_err(failed)?;
+    let server = Server::bind(settings, Clock::System)
+        .await
+        .map_err(|e| failed(&e))?;
     let (stop, stopped) = watch::channel(false);
     listen_to_signals(stop, server.reloader())
-        .map_err(|e| failed(format!("cannot listen to signals: {e}")))?;
+        .map_err(|e| failed(&format_args!("cannot listen to signals: {e}")))?;
     let (address, operators) = (
-        server.address().map_err(failed)?,
-        server.operator_address().map_err(failed)?,
+        server.address().map_err(|e| failed(&e))?,
+        server.operator_address().map_err(|e| failed(&e))?,
     );
     let (scheme, proxy) = (server.scheme(), server.proxy());
     let announced = async {
@@ -217,7 +220,7 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         // `| head` is a way to read us.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(|e| failed(format!("cannot write: {e}"))),
+        other => other.map_err(|e| failed(&format_args!("cannot write: {e}"))),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod endpoints;
 pub mod follow;
 pub mod forward;
 pub mod gate;

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use domain::PskDigest;
 use http::request::Parts;
 use protocol::Refusal;
 use tracing::Level;
@@ -79,7 +80,7 @@ impl Line<'_> {
                 target: "decision",
                 outcome = "admitted",
                 device,
-                psk = psk.map(|p| p.short()),
+                psk = psk.map(PskDigest::short),
                 method,
                 path = path(parts),
                 micros,
@@ -90,7 +91,7 @@ impl Line<'_> {
                 code = refusal.code(),
                 status = refusal.status(),
                 device,
-                psk = psk.map(|p| p.short()),
+                psk = psk.map(PskDigest::short),
                 method,
                 path = path(parts),
                 why = self.why,

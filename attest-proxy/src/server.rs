@@ -157,7 +157,6 @@ impl Server {
     }
 
     /// Reads keys and certificates again when it is called.
-    #[must_use]
     pub fn reloader(&self) -> impl Fn() + Send + 'static {
         let (settings, proxy, tls) = (
             Arc::clone(&self.settings),

@@ -16,21 +16,15 @@ use domain::{Sha256Digest, UnixTime};
 use evidence::Evidence;
 use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
-use protocol::{
-    KeyRing, Refusal,
-    binding::Binding,
-    messages::{Challenge, SessionGranted, SessionRequest},
-    nonce::{self, Nonce},
-    signature,
-    token::{self, Claims},
-};
-use ring::rand::{SecureRandom as _, SystemRandom};
+use protocol::{KeyRing, Refusal, binding::Binding, nonce::Nonce};
+use ring::rand::SystemRandom;
 
 use crate::{
     attest::{self, Claim, Replays},
     body,
     clock::Clock,
     config::Limits,
+    endpoints::SESSION_BODY,
     follow::Follow,
     forward,
     gate::{self, Admit, Grant, Proof, Refused, Site, Who, World},
@@ -41,12 +35,9 @@ use crate::{
     respond::{self, Body},
     routes::Forward,
     upstream::Upstream,
-    view::{Demand, Found},
+    view::Found,
     wire::Conn,
 };
-
-/// The longest body of a session request, in bytes: evidence, and an event log of up to 100 kB in base64.
-const SESSION_BODY: usize = 256 << 10;
 
 /// Everything that requests share.
 #[derive(Debug)]
@@ -147,7 +138,7 @@ impl Proxy {
         spent.add(begun);
         let mut admit = decided?;
         if matches!(admit.to, Grant::Challenge) {
-            let Some(response) = self.challenge(&admit) else {
+            let Some(response) = self.challenge((&admit.psk, &admit.device)) else {
                 return Err(Refused::of(
                     Refusal::Overloaded,
                     (&admit.psk, &admit.device),
@@ -258,7 +249,8 @@ impl Proxy {
         }
     }
 
-    async fn accept(
+    /// Judges evidence and makes its acceptance known.
+    pub(crate) async fn accept(
         &self,
         evidence: Evidence<'_>,
         nonce: &Nonce,
@@ -304,109 +296,10 @@ impl Proxy {
         .await
         .map_err(|e| Refused::of(e.refusal(), who, e))
     }
-
-    async fn open_session(&self, body: &Bytes, who: Known<'_>) -> Result<Response<Body>, Refused> {
-        let (psk, device) = who;
-        let now = self.clock.now();
-        let request: SessionRequest = serde_json::from_slice(body).map_err(|e| {
-            // The reader's own words could repeat what was sent.
-            let why = format_args!(
-                "not a session request: {:?} at {}:{}",
-                e.classify(),
-                e.line(),
-                e.column()
-            );
-            Refused::of(Refusal::RequestMalformed, who, why)
-        })?;
-        let public_key =
-            signature::check_public_key(&request.public_key).map_err(|e| Refused::of(e, who, e))?;
-        let subject = self.site.subject(device, psk);
-        let nonce = nonce::check(
-            &self.keys.load().0,
-            &subject,
-            &request.nonce,
-            now,
-            self.started_at,
-        )
-        .map_err(|e| Refused::of(e, who, format_args!("nonce: {e}")))?;
-        let evidence = Evidence {
-            quote: &request.quote,
-            signature: &request.signature,
-            pcrs: &request.pcrs,
-        };
-        let binding = Binding::Session {
-            public_key: &public_key,
-        };
-        let attested = self.accept(evidence, &nonce, binding, who, now).await?;
-        let entry = device.entry();
-        let ttl = Duration::from_secs(entry.policy.session_ttl);
-        let claims = Claims {
-            fleet: self.site.fleet.clone(),
-            audience: self.site.audience.clone(),
-            device: device.id().clone(),
-            psk: *psk,
-            ak_name: attested.ak_name().clone(),
-            public_key,
-            generation: entry.record.generation,
-            policy: entry.record.policy.clone(),
-            policy_revision: entry.policy.revision,
-            reset_count: attested.counters().reset_count,
-            restart_count: attested.counters().restart_count,
-            expires_at: now.plus(ttl),
-        };
-        let session = token::mint(&self.keys.load().0, &claims);
-        self.metrics.session();
-        let granted = SessionGranted {
-            session,
-            expires_in: ttl.as_secs(),
-            device: device.id().clone(),
-        };
-        Ok(respond::json(serde_json::to_vec(&granted).unwrap_or_default()))
-    }
-
-    fn challenge(&self, admit: &Admit) -> Option<Response<Body>> {
-        let now = self.clock.now();
-        let nonce = self.nonce(admit, now)?;
-        let (bank, select) = match admit.device.demand() {
-            Demand::Evidence(demanded) => {
-                let selection = demanded.policy.selection();
-                (selection.bank(), selection.iter().collect())
-            }
-            Demand::Nothing | Demand::Impossible(_) => (domain::HashAlg::Sha256, Vec::new()),
-        };
-        let challenge = Challenge {
-            nonce: nonce.into(),
-            audience: self.site.audience.clone(),
-            bank,
-            select,
-            expires_in: nonce::LIFETIME.as_secs(),
-            now,
-        };
-        Some(respond::json(serde_json::to_vec(&challenge).ok()?))
-    }
-
-    fn challenge_for(&self, who: &Who) -> Option<Nonce> {
-        let Who::Device(psk, device) = who else {
-            return None;
-        };
-        let admit = Admit {
-            device: Arc::clone(device),
-            psk: *psk,
-            to: Grant::Challenge,
-        };
-        self.nonce(&admit, self.clock.now())
-    }
-
-    /// A nonce for a known device; `None` when the system has no randomness.
-    fn nonce(&self, admit: &Admit, now: UnixTime) -> Option<Nonce> {
-        let mut random = [0; 8];
-        self.random.fill(&mut random).ok()?;
-        let subject = self.site.subject(&admit.device, &admit.psk);
-        Some(nonce::issue(&self.keys.load().0, &subject, now, random))
-    }
 }
 
-type Known<'a> = (&'a domain::PskDigest, &'a Arc<crate::view::Device>);
+/// A device that was found by its PSK.
+pub(crate) type Known<'a> = (&'a domain::PskDigest, &'a Arc<crate::view::Device>);
 
 /// Framing and head.
 fn check<'a>(parts: &'a Parts, conn: &Conn) -> Result<Head<'a>, Refused> {

@@ -49,6 +49,10 @@ struct Running {
 
 impl Running {
     fn start(config: &Path, more: &[&str]) -> Self {
+        Self::start_at(config, more, "ready: http://")
+    }
+
+    fn start_at(config: &Path, more: &[&str], ready: &str) -> Self {
         let mut child = program()
             .args(["serve", "--config", config.to_str().unwrap()])
             .args(more)
@@ -67,7 +71,7 @@ impl Running {
             }
         };
         let operators = find("operators: http://");
-        let address = find("ready: http://");
+        let address = find(ready);
         let log = std::thread::spawn(move || {
             lines.read_to_string(&mut log).unwrap();
             log
@@ -359,6 +363,110 @@ async fn the_log_has_the_whole_verdict_and_the_answer_none_of_it() {
         assert!(line.contains(part), "{part} is not in {line}");
         assert!(!answer.text().contains(part));
     }
+}
+
+/// A certificate for `localhost`, made by openssl (Debian package openssl); its DER.
+fn certificate(dir: &Path) -> Vec<u8> {
+    let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let arguments = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        // One that rustls takes as a server's and as its own authority.
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-out",
+        &path("tls.pem"),
+        "-keyout",
+        &path("tls.key"),
+    ];
+    assert!(
+        Command::new("openssl")
+            .args(arguments)
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    );
+    let der = Command::new("openssl")
+        .args(["x509", "-in", &path("tls.pem"), "-outform", "DER"])
+        .output()
+        .unwrap();
+    der.stdout
+}
+
+/// The certificate that a TLS server shows, after a request that it answered with 200.
+async fn shown(address: SocketAddr, trusted: &[u8]) -> Option<Vec<u8>> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(trusted.to_vec().into()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut tls = connector
+        .connect("localhost".try_into().unwrap(), stream)
+        .await
+        .ok()?;
+    tls.write_all(&client::request("GET", "/api/version", &psk("plain"), ""))
+        .await
+        .unwrap();
+    let mut head = [0; 12];
+    tls.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    Some(tls.get_ref().1.peer_certificates().unwrap()[0].to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_served_and_its_certificate_reloaded() {
+    let upstream = Upstream::json("{}");
+    let (dir, path) = folder(&upstream.url()).await;
+    let first = certificate(dir.path());
+    let plain = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(
+        &path,
+        format!("{plain}\n[tls]\ncert = \"tls.pem\"\nkey = \"tls.key\"\n"),
+    )
+    .unwrap();
+    let running = Running::start_at(&path, &[], "ready: https://");
+    assert_eq!(shown(running.address, &first).await, Some(first.clone()));
+    // Plain HTTP gets no answer there.
+    let mut connection = client::Connection::open(running.address).await;
+    connection
+        .send(&client::request("GET", "/api/version", &psk("plain"), ""))
+        .await;
+    assert!(!connection.rest().await.contains("HTTP/1.1"));
+    let second = certificate(dir.path());
+    running.signal("-HUP");
+    let mut taken = false;
+    for _ in 0..100 {
+        taken = shown(running.address, &second).await == Some(second.clone());
+        if taken {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(taken, "the new certificate is not shown");
+    assert_eq!(shown(running.address, &first).await, None);
+    assert_eq!(running.end().0, 0);
+    // A certificate that is not there is said at the start.
+    std::fs::remove_file(dir.path().join("tls.pem")).unwrap();
+    let (code, _, err) = output(&["serve", "--config", path.to_str().unwrap()]);
+    assert!(code == 1 && err.contains("tls.pem"), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

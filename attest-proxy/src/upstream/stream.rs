@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use protocol::{ErrorShape, Refusal};
 use tokio::time::{Sleep, sleep};
@@ -61,7 +61,7 @@ impl Form {
         if headers.contains_key(header::CONTENT_LENGTH) {
             return Self::None;
         }
-        match headers.get(header::CONTENT_TYPE).map(|v| v.as_bytes()) {
+        match headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes) {
             Some(t) if t.starts_with(b"application/x-ndjson") => Self::Ndjson,
             Some(t) if t.starts_with(b"text/event-stream") => Self::Sse,
             _ => Self::None,
