@@ -60,7 +60,7 @@ pub(crate) struct Admission {
 pub(crate) enum CallError {
     #[error(transparent)]
     Proxy(ProxyError),
-    #[error("refused: {} ({})", .0.sentence, .0.code)]
+    #[error("{0}")]
     Refused(Refused),
     #[error("not answered: {0}")]
     Own(OwnRefusal),

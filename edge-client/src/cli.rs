@@ -8,6 +8,18 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+const ASK_EXAMPLES: &str = "\
+Examples:
+  edge-client ask \"Which platform does the train to Bern leave from?\"
+  edge-client ask --model smollm2:135m --json - < question.txt";
+
+const QUOTE_EXAMPLES: &str = "\
+Examples:
+  edge-client quote --challenge --target /api/chat --body chat.json > headers
+  edge-client quote --nonce $(openssl rand -hex 32) --out evidence && cd evidence
+  tpm2_checkquote -u ak.pub -m quote.msg -s quote.sig -f quote.pcrs \\
+      -l sha256:7,11 -q $(cat qualifying-data)";
+
 /// Ask a language model behind attest-proxy as a device that proves what it is.
 ///
 /// The device's pre-shared key is in a volume that only this device's TPM opens; each session begins with a quote of
@@ -31,26 +43,33 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Place {
     /// Configuration: TOML with `volume`, and optionally `tcti`, `proxy`, `model` [default: /etc/signalbox/edge.toml]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Device and proxy")]
     pub(crate) config: Option<PathBuf>,
     /// The device's sealed volume: a file or a block device
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Device and proxy")]
     pub(crate) volume: Option<PathBuf>,
     /// The TPM, as tpm2-tools name it: device:/dev/tpmrm0, swtpm:host=127.0.0.1,port=2321
-    #[arg(long, global = true, value_name = "TCTI")]
+    #[arg(long, global = true, value_name = "TCTI", help_heading = "Device and proxy")]
     pub(crate) tcti: Option<String>,
     /// The proxy, instead of the one that the volume names: https://HOST[:PORT], or http:// on loopback
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Device and proxy")]
     pub(crate) proxy: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Ask a question and print the answer as it comes
+    #[command(after_help = ASK_EXAMPLES)]
     Ask(Ask),
     /// Make a quote, for one request by hand or to look at
+    ///
+    /// Prints the four headers that go with the request, one a line, as `curl -H @FILE` takes them; the pre-shared key is
+    /// not among them. The quote fits exactly this method, target and body, once, for 60 seconds.
+    #[command(after_help = QUOTE_EXAMPLES)]
     Quote(Quote),
     /// Say in plain words what works: TPM, volume, proxy, clock, policy
+    ///
+    /// Each check stands on those before it; the last one opens a session, and asks for nothing in it.
     Doctor,
     /// Print a completion script for a shell
     Completions {

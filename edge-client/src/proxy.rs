@@ -3,6 +3,7 @@
 //! Owns: the pre-shared key on the wire (one header, marked sensitive, built for each request and nowhere kept), TLS by
 //! rustls with the system's roots, no redirects, bounded answers. Turns every answer that is not 2xx into [`Refused`].
 //! The proxy, and whoever answers in its place, controls what comes back.
+//! Limits: the HTTP and TLS libraries copy the header's bytes and do not wipe them.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,7 @@ pub(crate) enum ProxyError {
     #[error("the answer of {origin} is not attest-proxy's: {what}")]
     Nonsense { origin: String, what: &'static str },
     /// It refused.
-    #[error("{} ({})", .0.sentence, .0.code)]
+    #[error("{0}")]
     Refused(Refused),
 }
 

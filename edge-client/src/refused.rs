@@ -3,7 +3,7 @@
 //! Owns: reading it. The proxy's table is in `protocol`; a code that we do not know is kept as text, cleaned, because
 //! it goes to a terminal. Whoever stands in front of the proxy may answer with anything.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use http::{HeaderMap, header::RETRY_AFTER};
 use protocol::{Refusal, headers, nonce::Opaque};
@@ -95,13 +95,22 @@ impl Refused {
         }
     }
 
-    /// A refusal is 3; a service that fails is 1.
+    /// A refusal of the contract is 3; a service that fails, or an answer that is not the proxy's, is 1.
     pub(crate) const fn exit(&self) -> Exit {
-        if self.status >= 500 {
-            Exit::Failed
-        } else {
-            Exit::Refused
+        match self.refusal {
+            Some(refusal) if refusal.status() < 500 => Exit::Refused,
+            _ => Exit::Failed,
         }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.exit() {
+            Exit::Refused => "refused",
+            _ => "not answered",
+        };
+        write!(f, "{what}: {} ({})", self.sentence, self.code)
     }
 }
 
@@ -171,6 +180,15 @@ mod tests {
     fn others_answers_are_kept_apart_and_cleaned() {
         let found = read(502, &[], "<html>bad gateway</html>");
         assert_eq!((found.code.as_str(), found.refusal), ("http-502", None));
+        assert_eq!(
+            found.to_string(),
+            "not answered: the answer is not one of attest-proxy's (http-502)"
+        );
+        let found = read(404, &[], "{\"error\":\"model not found\"}");
+        assert_eq!(
+            (found.to_string().as_str(), found.exit()),
+            ("not answered: model not found (http-404)", Exit::Failed)
+        );
         let found = read(400, &[], "{\"error\":\"a\\u001b[2Jb\\nc\",\"code\":\"\\u0007x\"}");
         assert_eq!((found.sentence.as_str(), found.code.as_str()), ("a[2Jb c", "x"));
         assert_eq!(found.refusal, None);

@@ -186,7 +186,8 @@ impl Made {
     }
 }
 
-/// Files as `tpm2_checkquote -u ak.pub -m quote.msg -s quote.sig -f quote.pcrs -q $(cat qualifying-data)` takes them.
+/// Files as `tpm2_checkquote -u ak.pub -m quote.msg -s quote.sig -f quote.pcrs -l sha256:7,11
+/// -q $(cat qualifying-data)` takes them.
 fn save(dir: &Path, made: &Made) -> Result<(), QuoteError> {
     // A TPM2B_PUBLIC: the size, then the area.
     let size = u16::try_from(made.ak_public.len()).unwrap_or(u16::MAX);

@@ -1,20 +1,9 @@
 //! `edge-client ask` on a real software TPM and a sealed volume, against a proxy that checks what it is sent with the
 //! contract's other end, and against proxies that refuse.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    unreachable_pub,
-    dead_code,
-    reason = "test code"
-)]
-
-mod support;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::support::{Answer, Device, Fake, MODEL, PSK, Received, stderr, stdout};
 use domain::{Audience, DeviceId, FleetName, FleetRoot, Psk, Sha256Digest, TpmName, UnixTime};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use protocol::{
@@ -26,11 +15,12 @@ use protocol::{
     signature::{RequestParts, SignatureHeaders, check_public_key, verify},
     token::{self, Claims, CurrentClaims},
 };
-use support::{Answer, Device, Fake, MODEL, PSK, Received, stderr, stdout};
 
 const STREAM: &str = "{\"model\":\"m\",\"message\":{\"content\":\"Platform \"},\"done\":false}\n\
     {\"model\":\"m\",\"message\":{\"content\":\"7.\"},\"done\":false}\n\
     {\"model\":\"m\",\"message\":{\"content\":\"\"},\"done\":true,\"eval_count\":3}\n";
+
+type Change = fn(&mut Gate);
 
 /// The proxy's end of the contract, without a TPM's: quotes are looked at for their binding alone.
 struct Gate {
@@ -372,12 +362,12 @@ fn an_answer_that_breaks_off_is_a_failure() {
 
 #[test]
 fn the_device_keeps_to_its_own_rules() {
-    let cases: [(&str, fn(&mut Gate)); 2] = [
+    let cases: [(&str, Change); 2] = [
         ("this device quotes for https://llm.demo.example alone", |gate| {
             gate.audience = "https://evil.example".parse().unwrap();
         }),
         ("this device quotes at least sha256:7,11", |gate| {
-            gate.select = vec![7]
+            gate.select = vec![7];
         }),
     ];
     for (text, change) in cases {
@@ -439,7 +429,7 @@ fn a_redirect_does_not_carry_the_key_elsewhere() {
     });
     let device = Device::new(&proxy.origin);
     let output = ask(&device, &[]);
-    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("(http-307)"), "{}", stderr(&output));
     assert!(elsewhere.calls().is_empty());
 }
