@@ -16,6 +16,8 @@ use ring::signature::{
 
 use crate::{
     names::name_of,
+    pss::PssModulus,
+    rsa::EXPONENT,
     wire::{Attributes, Curve, Parameters, ParseError, Public, Scheme, Signature, SignatureAlg, Symmetric},
 };
 
@@ -27,8 +29,6 @@ const REQUIRED: Attributes = Attributes(
         | Attributes::RESTRICTED.0
         | Attributes::SIGN.0,
 );
-/// 65537, the only public exponent that a TPM key of ours has.
-const EXPONENT: u32 = 65_537;
 
 /// Why a public area is not that of an attestation key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +71,8 @@ enum Key {
     Rsa {
         parameters: &'static RsaParameters,
         key: RsaPublicKeyComponents<Box<[u8]>>,
+        /// For RSAPSS alone: older TPMs fill the block with salt.
+        long_salt: Option<PssModulus>,
     },
     Ecdsa {
         coordinate_len: usize,
@@ -129,8 +131,18 @@ impl AttestationKey {
     /// Whether `signature`, whose scheme the caller compared, is this key's over `message`.
     pub(crate) fn made(&self, signature: &Signature<'_>, message: &[u8]) -> bool {
         match (&self.key, signature) {
-            (Key::Rsa { parameters, key }, Signature::Rsa { bytes, .. }) => {
+            (
+                Key::Rsa {
+                    parameters,
+                    key,
+                    long_salt,
+                },
+                Signature::Rsa { bytes, .. },
+            ) => {
                 key.verify(parameters, message, bytes).is_ok()
+                    || long_salt
+                        .as_ref()
+                        .is_some_and(|modulus| modulus.verifies(self.scheme.hash, message, bytes))
             }
             (Key::Ecdsa { coordinate_len, key }, Signature::Ecdsa { r, s, .. }) => {
                 let mut fixed = [0; 2 * 48];
@@ -184,17 +196,23 @@ fn key_of(parameters: &Parameters<'_>) -> Result<(Scheme, Key), AkError> {
             if !matches!(exponent, 0 | EXPONENT) {
                 return Err(AkError::Algorithm(format!("RSA exponent {exponent}")));
             }
-            let full = modulus.len().saturating_mul(8) == usize::from(key_bits)
-                && modulus.first().is_some_and(|octet| octet & 0x80 != 0);
-            if !full {
-                return Err(AkError::Key("the modulus is not as long as keyBits says"));
-            }
+            let bits = modulus.len().saturating_mul(8);
+            let public = PssModulus::new(modulus).filter(|_| bits == usize::from(key_bits));
+            let public = public.ok_or(AkError::Key(
+                "the modulus is even, or not as long as keyBits says",
+            ))?;
             let [_, e @ ..] = EXPONENT.to_be_bytes();
             let key = RsaPublicKeyComponents {
                 n: modulus.into(),
                 e: e.into(),
             };
-            Ok((scheme, Key::Rsa { parameters, key }))
+            let long_salt = (scheme.alg == SignatureAlg::Rsapss).then_some(public);
+            let key = Key::Rsa {
+                parameters,
+                key,
+                long_salt,
+            };
+            Ok((scheme, key))
         }
         Parameters::Ecc {
             symmetric,

@@ -14,6 +14,7 @@ use p256::{EncodedPoint, PublicKey, elliptic_curve::sec1::FromEncodedPoint as _}
 
 use crate::{
     names::name_of,
+    rsa::Modulus2048,
     wire::{Attributes, Curve, Parameters, ParseError, Public, Symmetric},
 };
 
@@ -88,7 +89,7 @@ pub enum EkError {
 /// The key of an EK, in the lengths that its template has.
 #[derive(Clone)]
 pub(crate) enum EkKey {
-    Rsa(Box<[u8; MODULUS_LEN]>),
+    Rsa(Modulus2048),
     P256(PublicKey),
 }
 
@@ -111,13 +112,9 @@ impl EndorsementKey {
         let (alg, rebuilt, spki_der, key) = match area.parameters {
             Parameters::Rsa { modulus, .. } => {
                 let alg = EkAlg::Rsa2048;
-                let modulus: &[u8; MODULUS_LEN] = modulus.try_into().map_err(|_| EkError::Key(alg))?;
-                // 2048 bits, and odd: what every product of two odd primes is.
-                if modulus[0] & 0x80 == 0 || modulus[MODULUS_LEN - 1] & 1 == 0 {
-                    return Err(EkError::Key(alg));
-                }
+                let key = Modulus2048::new(modulus).ok_or(EkError::Key(alg))?;
                 let spki = [&RSA_SPKI_HEAD[..], modulus, &RSA_SPKI_TAIL].concat();
-                (alg, rsa_area(modulus), spki, EkKey::Rsa(Box::new(*modulus)))
+                (alg, rsa_area(modulus), spki, EkKey::Rsa(key))
             }
             Parameters::Ecc {
                 curve: Curve::P256,

@@ -177,10 +177,11 @@ fn other_rsa_exponents_are_refused() {
 }
 
 #[test]
-fn the_modulus_is_as_long_as_it_says() {
+fn the_modulus_is_odd_and_as_long_as_it_says() {
     let mut short = [0xc1; 256];
     short[0] = 0x7f;
-    for modulus in [&[0xc1; 255][..], &[0xc1; 257], &[0xc1; 384], &short, &[]] {
+    let even = [0xc0; 256];
+    for modulus in [&[0xc1; 255][..], &[0xc1; 257], &[0xc1; 384], &short, &even, &[]] {
         let parameters = rsa(SignatureAlg::Rsassa, HashAlg::Sha256, 2048, 0, modulus);
         assert!(matches!(
             ak(&area(AK_ATTRIBUTES, parameters)),

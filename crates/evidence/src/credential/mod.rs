@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use self::kdf::{kdfa, kdfe};
 use crate::{
     ek::{EkKey, EndorsementKey},
+    rsa::Modulus2048,
     wire::put_2b,
 };
 
@@ -93,17 +94,14 @@ fn is_digest_name(name: &[u8]) -> bool {
 }
 
 /// Part 1, 24.4 and B.10.4: a random seed under OAEP.
-fn rsa_seed(
-    modulus: &[u8; crate::ek::MODULUS_LEN],
-    entropy: &[u8; 64],
-) -> (Zeroizing<[u8; SEED_LEN]>, Vec<u8>) {
+fn rsa_seed(modulus: &Modulus2048, entropy: &[u8; 64]) -> (Zeroizing<[u8; SEED_LEN]>, Vec<u8>) {
     let mut seed = Zeroizing::new([0; SEED_LEN]);
     let mut padding = Zeroizing::new([0; SEED_LEN]);
     let (first, second) = entropy.split_at(SEED_LEN);
     seed.copy_from_slice(first);
     padding.copy_from_slice(second);
     let encrypted = oaep::encrypt(modulus, IDENTITY, &seed, &padding);
-    (seed, encrypted.to_vec())
+    (seed, encrypted)
 }
 
 /// Part 1, C.6.3 and C.6.4: one-pass Diffie-Hellman with an ephemeral key; the seed is derived, its cipher text is the
