@@ -7,11 +7,11 @@
 //! Refuses: I/O, clocks, randomness (nonces, counters and entropy are arguments), and to name a device: the AK comes
 //! from the registry, never from a request.
 //! An attacker controls every byte of [`Evidence`], and the public areas shown at enrolment.
-//! Limits today: PCR values exact or of golden sets; event logs are replayed and no rule rests on them; no image statements or EK
-//! certificates yet.
+//! Limits today: PCR values exact or of golden sets; event logs are replayed and no rule rests on them; no image statements yet.
 
 pub mod ak;
 pub mod appraise;
+pub mod certificate;
 pub mod credential;
 pub mod ek;
 pub mod eventlog;
@@ -20,13 +20,14 @@ pub mod freshness;
 mod hash;
 pub mod names;
 pub mod policy;
-mod pss;
 mod quoted;
-mod rsa;
 pub mod wire;
 
 pub use ak::{AkError, AttestationKey};
 pub use appraise::{Attested, Evidence, Expected, Fresh, PcrsMatch, Quote, SignedBy, appraise};
+pub use certificate::{
+    ChainError, DenyList, EkCertificate, EkTrustPolicy, EkTrusted, Roots, verify_ek_certificate,
+};
 pub use credential::{Credential, CredentialError, make_credential};
 pub use ek::{EkAlg, EkError, EndorsementKey};
 pub use eventlog::{EventLog, ProvenLog};

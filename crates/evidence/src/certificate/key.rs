@@ -55,7 +55,11 @@ impl Key {
         if *algorithm != EC_PUBLIC_KEY {
             return Some(Self::Unsupported(shown(&algorithm.to_id_string())));
         }
-        let curve = spki.algorithm.parameters.as_ref().and_then(|any| any.as_oid().ok());
+        let curve = spki
+            .algorithm
+            .parameters
+            .as_ref()
+            .and_then(|any| any.as_oid().ok());
         match curve {
             Some(oid) if oid == P256 => {
                 let point = PublicKey::from_sec1_bytes(bits).ok()?.to_encoded_point(false);
@@ -74,7 +78,10 @@ impl Key {
                 _ => None,
             },
             Some(oid) if oid == P521 => Some(Self::Unsupported("P-521".to_owned())),
-            Some(oid) => Some(Self::Unsupported(format!("the curve {}", shown(&oid.to_id_string())))),
+            Some(oid) => Some(Self::Unsupported(format!(
+                "the curve {}",
+                shown(&oid.to_id_string())
+            ))),
             None => Some(Self::Unsupported("a curve without a name".to_owned())),
         }
     }
@@ -95,7 +102,10 @@ impl Key {
             Self::Rsa { modulus, exponent } => {
                 let key = [unsigned(modulus), unsigned(exponent)].concat();
                 let null: &[u8] = &[5, 0];
-                ([tlv(6, RSA_ENCRYPTION.as_bytes()), null.to_vec()], tlv(0x30, &key))
+                (
+                    [tlv(6, RSA_ENCRYPTION.as_bytes()), null.to_vec()],
+                    tlv(0x30, &key),
+                )
             }
             Self::Ec { curve, point } => {
                 let curve = match curve {
@@ -108,7 +118,10 @@ impl Key {
             Self::Unsupported(_) => return None,
         };
         let bits = [&[0], bits.as_slice()].concat();
-        Some(tlv(0x30, &[tlv(0x30, &algorithm.concat()), tlv(3, &bits)].concat()))
+        Some(tlv(
+            0x30,
+            &[tlv(0x30, &algorithm.concat()), tlv(3, &bits)].concat(),
+        ))
     }
 }
 
@@ -187,20 +200,34 @@ mod tests {
         let oaep = [tlv(6, RSAES_OAEP.as_bytes()), tlv(0x30, &[])].concat();
         let bare = tlv(6, RSA_ENCRYPTION.as_bytes());
         let more = [&[0, 0], &modulus[..]].concat();
-        for (algorithm, modulus) in [(&oaep, &padded), (&bare, &padded), (&plain, &more), (&plain, &modulus.to_vec())] {
+        for (algorithm, modulus) in [
+            (&oaep, &padded),
+            (&bare, &padded),
+            (&plain, &more),
+            (&plain, &modulus.to_vec()),
+        ] {
             let key = spki(algorithm, &rsa_key(modulus)).unwrap();
             assert_eq!(key, wanted);
             assert_eq!(key.spki_der(), wanted.spki_der());
         }
         let rewritten = wanted.spki_der().unwrap();
-        assert_eq!(rewritten, tlv(0x30, &[tlv(0x30, &plain), tlv(3, &[&[0], &rsa_key(&padded)[..]].concat())].concat()));
+        assert_eq!(
+            rewritten,
+            tlv(
+                0x30,
+                &[tlv(0x30, &plain), tlv(3, &[&[0], &rsa_key(&padded)[..]].concat())].concat()
+            )
+        );
     }
 
     #[test]
     fn broken_keys_are_none_and_strange_ones_say_what_they_are() {
         let plain = [tlv(6, RSA_ENCRYPTION.as_bytes()), vec![5, 0]].concat();
         assert_eq!(spki(&plain, b"no key"), None);
-        assert_eq!(spki(&plain, &tlv(0x30, &[tlv(2, &[0]), tlv(2, &[3])].concat())), None);
+        assert_eq!(
+            spki(&plain, &tlv(0x30, &[tlv(2, &[0]), tlv(2, &[3])].concat())),
+            None
+        );
         let p256 = [tlv(6, EC_PUBLIC_KEY.as_bytes()), tlv(6, P256.as_bytes())].concat();
         assert_eq!(spki(&p256, &[4; 65]), None, "not on the curve");
         let p384 = [tlv(6, EC_PUBLIC_KEY.as_bytes()), tlv(6, P384.as_bytes())].concat();
@@ -209,7 +236,10 @@ mod tests {
         let p521 = [tlv(6, EC_PUBLIC_KEY.as_bytes()), tlv(6, P521.as_bytes())].concat();
         assert_eq!(spki(&p521, &[4; 133]), Some(Key::Unsupported("P-521".to_owned())));
         let brainpool = [tlv(6, EC_PUBLIC_KEY.as_bytes()), tlv(6, &[0x2b, 0x24, 3])].concat();
-        assert_eq!(spki(&brainpool, &[4; 65]), Some(Key::Unsupported("the curve 1.3.36.3".to_owned())));
+        assert_eq!(
+            spki(&brainpool, &[4; 65]),
+            Some(Key::Unsupported("the curve 1.3.36.3".to_owned()))
+        );
         let explicit = [tlv(6, EC_PUBLIC_KEY.as_bytes()), tlv(0x30, &[])].concat();
         assert!(matches!(spki(&explicit, &[4; 65]), Some(Key::Unsupported(_))));
         let ed25519 = spki(&tlv(6, &[0x2b, 0x65, 0x70]), &[1; 32]).unwrap();

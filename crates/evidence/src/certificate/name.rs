@@ -45,7 +45,11 @@ impl Name {
         Self {
             raw: name.as_raw().to_vec(),
             folded,
-            text: if text.is_empty() { "(no name)".to_owned() } else { shown(&text) },
+            text: if text.is_empty() {
+                "(no name)".to_owned()
+            } else {
+                shown(&text)
+            },
         }
     }
 
@@ -117,7 +121,11 @@ mod tests {
             .iter()
             .flat_map(|(kind, tag, value)| {
                 let len = u8::try_from(value.len()).unwrap();
-                [&[0x30, len + 7, 6, 3, 0x55, 4, *kind, *tag, len][..], value.as_bytes()].concat()
+                [
+                    &[0x30, len + 7, 6, 3, 0x55, 4, *kind, *tag, len][..],
+                    value.as_bytes(),
+                ]
+                .concat()
             })
             .collect();
         let len = u8::try_from(set.len()).unwrap();

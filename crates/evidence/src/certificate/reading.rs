@@ -5,7 +5,10 @@
 //! behind a certificate: what is neither a certificate nor padding was put there by somebody.
 //! An attacker controls the bytes of what a device sends.
 
-use x509_parser::{asn1_rs::{Any, FromDer as _, Tag}, pem::Pem};
+use x509_parser::{
+    asn1_rs::{Any, FromDer as _, Tag},
+    pem::Pem,
+};
 
 /// The longest certificate that is read, in bytes; those of makers have 0.5 to 2.5 kB.
 pub const MAX_CERTIFICATE_LEN: usize = 16 * 1024;
@@ -54,7 +57,11 @@ pub enum ReadError {
 /// # Errors
 /// There is none, PEM that cannot be decoded, a certificate that is too long, or other bytes behind it.
 pub fn certificates_in(bytes: &[u8]) -> Result<Vec<Vec<u8>>, ReadError> {
-    let found = if is_pem(bytes) { in_pem(bytes)? } else { in_der(bytes)? };
+    let found = if is_pem(bytes) {
+        in_pem(bytes)?
+    } else {
+        in_der(bytes)?
+    };
     if found.is_empty() {
         return Err(ReadError::Nothing);
     }
@@ -99,7 +106,11 @@ fn in_der(mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, ReadError> {
             return Ok(found);
         }
         let trailing = ReadError::Trailing { len: bytes.len() };
-        let broken = if found.is_empty() { ReadError::NotDer } else { trailing };
+        let broken = if found.is_empty() {
+            ReadError::NotDer
+        } else {
+            trailing
+        };
         let (rest, value) = Any::from_der(bytes).map_err(|_| broken)?;
         if value.tag() != Tag::Sequence {
             return Err(broken);
@@ -144,7 +155,10 @@ mod tests {
         let text = "A root\n-----BEGIN CERTIFICATE-----\nMAMCAQc=\n-----END CERTIFICATE-----\nand\n\
             -----BEGIN PUBLIC KEY-----\nMAMCAQc=\n-----END PUBLIC KEY-----\n\
             -----BEGIN X509 CERTIFICATE-----\nMAMCAQc=\n-----END X509 CERTIFICATE-----\n";
-        assert_eq!(certificates_in(text.as_bytes()), Ok(vec![ONE.to_vec(), ONE.to_vec()]));
+        assert_eq!(
+            certificates_in(text.as_bytes()),
+            Ok(vec![ONE.to_vec(), ONE.to_vec()])
+        );
         let key = "-----BEGIN PUBLIC KEY-----\nMAMCAQc=\n-----END PUBLIC KEY-----\n";
         assert_eq!(certificates_in(key.as_bytes()), Err(ReadError::Nothing));
         let broken = "-----BEGIN CERTIFICATE-----\nMAM*\n-----END CERTIFICATE-----\n";

@@ -71,9 +71,17 @@ impl Algorithm {
     }
 
     /// Whether the key made the signature over `message`.
-    pub(super) fn verify(&self, key: &Key, message: &[u8], signature: &[u8], sha1: bool) -> Result<(), Fault> {
+    pub(super) fn verify(
+        &self,
+        key: &Key,
+        message: &[u8],
+        signature: &[u8],
+        sha1: bool,
+    ) -> Result<(), Fault> {
         match (self, key) {
-            (Self::Unsupported(what), _) | (_, Key::Unsupported(what)) => Err(Fault::Unsupported(what.clone())),
+            (Self::Unsupported(what), _) | (_, Key::Unsupported(what)) => {
+                Err(Fault::Unsupported(what.clone()))
+            }
             (Self::RsaPkcs1(Hash::Sha1) | Self::Ecdsa(Hash::Sha1), _) if !sha1 => Err(Fault::Sha1),
             (Self::RsaPkcs1(hash), Key::Rsa { modulus, exponent }) => {
                 let parameters = match hash {
@@ -83,9 +91,12 @@ impl Algorithm {
                     Hash::Sha512 => &RSA_PKCS1_2048_8192_SHA512,
                 };
                 bits_allowed(key)?;
-                RsaPublicKeyComponents { n: modulus, e: exponent }
-                    .verify(parameters, message, signature)
-                    .map_err(|_| Fault::Wrong)
+                RsaPublicKeyComponents {
+                    n: modulus,
+                    e: exponent,
+                }
+                .verify(parameters, message, signature)
+                .map_err(|_| Fault::Wrong)
             }
             (Self::RsaPss(hash), Key::Rsa { modulus, exponent }) => {
                 let parameters = match hash {
@@ -95,9 +106,12 @@ impl Algorithm {
                     Hash::Sha512 => &RSA_PSS_2048_8192_SHA512,
                 };
                 bits_allowed(key)?;
-                RsaPublicKeyComponents { n: modulus, e: exponent }
-                    .verify(parameters, message, signature)
-                    .map_err(|_| Fault::Wrong)
+                RsaPublicKeyComponents {
+                    n: modulus,
+                    e: exponent,
+                }
+                .verify(parameters, message, signature)
+                .map_err(|_| Fault::Wrong)
             }
             (Self::Ecdsa(hash), Key::Ec { curve, point }) => {
                 let algorithm = match (curve, hash) {
@@ -134,9 +148,15 @@ fn minimal(signature: &[u8]) -> Vec<u8> {
 /// One hash for the message and for MGF1, a salt as long as its digest: all that ring checks, and all that is in use.
 fn pss(identifier: &AlgorithmIdentifier<'_>) -> Algorithm {
     let unsupported = || Algorithm::Unsupported("RSASSA-PSS with uncommon parameters".to_owned());
-    let Some(parameters) = identifier.parameters.as_ref() else { return unsupported() };
-    let Ok(parameters) = RsaSsaPssParams::try_from(parameters) else { return unsupported() };
-    let Ok(mask) = parameters.mask_gen_algorithm() else { return unsupported() };
+    let Some(parameters) = identifier.parameters.as_ref() else {
+        return unsupported();
+    };
+    let Ok(parameters) = RsaSsaPssParams::try_from(parameters) else {
+        return unsupported();
+    };
+    let Ok(mask) = parameters.mask_gen_algorithm() else {
+        return unsupported();
+    };
     let hash = parameters.hash_algorithm_oid();
     let (algorithm, salt) = match hash.to_id_string().as_str() {
         "2.16.840.1.101.3.4.2.1" => (Hash::Sha256, 32),
@@ -148,5 +168,9 @@ fn pss(identifier: &AlgorithmIdentifier<'_>) -> Algorithm {
         && mask.hash == *hash
         && parameters.salt_length() == salt
         && parameters.trailer_field() == 1;
-    if common { Algorithm::RsaPss(algorithm) } else { unsupported() }
+    if common {
+        Algorithm::RsaPss(algorithm)
+    } else {
+        unsupported()
+    }
 }
