@@ -195,6 +195,24 @@ async fn a_chunked_body_arrives_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_before_it_sends_is_told_to_go_on() {
+    let rig = Rig::new().await;
+    for (device, expected) in [("plain", 100), ("stranger", 401)] {
+        let mut fields = psk(device);
+        fields.push(("Expect".into(), "100-continue".into()));
+        let bytes = client::request("POST", "/api/chat", &fields, CHAT);
+        let (head, body) = bytes.split_at(bytes.len() - CHAT.len());
+        let mut connection = client::Connection::open(rig.address).await;
+        connection.send(head).await;
+        assert_eq!(connection.head().await.unwrap().status, expected);
+        if expected == 100 {
+            connection.send(body).await;
+            assert_eq!(connection.answer("POST").await.unwrap().status, 200);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn streams_pass_chunk_by_chunk() {
     for kind in ["application/x-ndjson", "text/event-stream"] {
         let gates = [Gate::closed(), Gate::closed()];

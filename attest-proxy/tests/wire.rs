@@ -269,6 +269,41 @@ async fn a_request_split_anywhere_is_the_same_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_while_sending_can_read_why() {
+    let rig = Rig::with(Upstream::json("{}"), "[limits]\nbody-bytes = \"4KiB\"").await;
+    let body = "x".repeat(6 << 20);
+    for (device, status) in [("plain", 413), ("kiosk", 401), ("stranger", 401)] {
+        let mut connection = Connection::open(rig.address).await;
+        connection
+            .send(&common::client::request("POST", "/api/chat", &psk(device), &body))
+            .await;
+        let answer = connection.answer("POST").await.expect("an answer");
+        assert!(answer.complete && answer.status == status, "{device}: {answer:?}");
+        assert!(connection.is_closed().await);
+    }
+    // Nobody is listened to for long.
+    let begun = Instant::now();
+    let mut connection = Connection::open(rig.address).await;
+    connection
+        .send(&fill(
+            "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Content-Length: 9999999\r\n\r\n",
+        ))
+        .await;
+    assert_eq!(connection.answer("POST").await.unwrap().status, 413);
+    let mut sent = 0;
+    while connection.try_send(b"x").await {
+        sent += 1;
+        assert!(
+            begun.elapsed() < Duration::from_secs(8),
+            "still listening after {sent} bytes"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(begun.elapsed() > Duration::from_secs(1));
+    assert!(rig.upstream.received().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn heads_are_bounded() {
     let rig = Rig::with(
         Upstream::json("{}"),

@@ -2,6 +2,7 @@
 //!
 //! Owns: [`Guarded`], which shows every byte that was read to the vet, and [`Conn`], what the rest of the program knows
 //! of the connection: whether its framing is broken, and since when it waits for what.
+//! A client that is refused while it still sends is listened to for a moment after the answer, so that it can read it.
 //! Nothing is held back from hyper: a broken request becomes a refusal in the service, with an answer. One coarse
 //! timer per connection looks at [`Conn`]; no timer is set per request.
 
@@ -12,7 +13,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -31,6 +32,8 @@ pub struct Conn {
     since: AtomicU64,
     /// Milliseconds after `opened`, plus one, since which the client takes nothing; 0: it does.
     stalled: AtomicU64,
+    /// Milliseconds after `opened`, plus one, since which we read only to be heard out; 0: we do not.
+    lingering: AtomicU64,
     /// Requests that are being answered.
     busy: AtomicU32,
 }
@@ -49,6 +52,7 @@ impl Conn {
             phase: AtomicU8::new(0),
             since: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
+            lingering: AtomicU64::new(0),
             busy: AtomicU32::new(0),
         })
     }
@@ -74,6 +78,10 @@ impl Conn {
         let stalled = self.stalled.load(Ordering::Relaxed);
         if stalled > 0 && longer(stalled.saturating_sub(1), limits.write_stall) {
             return Some("the client takes no bytes");
+        }
+        let lingering = self.lingering.load(Ordering::Relaxed);
+        if lingering > 0 {
+            return longer(lingering.saturating_sub(1), LINGER).then_some("the client goes on sending");
         }
         // While an answer is on its way, the client owes us nothing but to take it.
         if self.busy.load(Ordering::Relaxed) > 0 {
@@ -118,6 +126,11 @@ impl Drop for Busy {
     }
 }
 
+/// How long a client that was refused in the middle of sending is listened to, and to how many bytes. Closed at once,
+/// its system would throw away the answer that it has not read yet.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 32 << 20;
+
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BODY: u8 = 2;
@@ -128,6 +141,8 @@ pub struct Guarded<S> {
     stream: S,
     vet: Vet,
     conn: Arc<Conn>,
+    shut: bool,
+    thrown_away: usize,
 }
 
 impl<S> Guarded<S> {
@@ -137,6 +152,8 @@ impl<S> Guarded<S> {
             stream,
             vet: Vet::new(),
             conn,
+            shut: false,
+            thrown_away: 0,
         }
     }
 
@@ -167,7 +184,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write(cx, buf);
@@ -198,6 +215,28 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        if !this.shut {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            this.shut = true;
+            if this.vet.phase() == Phase::Idle && this.conn.violation().is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            this.conn
+                .lingering
+                .store(this.conn.elapsed().saturating_add(1), Ordering::Relaxed);
+        }
+        let mut room = [0; 8 << 10];
+        while this.thrown_away < LINGER_BYTES {
+            let mut buf = ReadBuf::new(&mut room);
+            match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {
+                    this.thrown_away = this.thrown_away.saturating_add(buf.filled().len());
+                }
+                // It has heard us out, or is gone.
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

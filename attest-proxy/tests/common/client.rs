@@ -91,6 +91,11 @@ impl Connection {
         let _ = self.stream.write_all(bytes).await;
     }
 
+    /// Sends, if the proxy still takes anything.
+    pub async fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
     /// No more will be sent.
     pub async fn finish(&mut self) {
         let _ = self.stream.shutdown().await;
