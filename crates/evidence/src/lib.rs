@@ -20,7 +20,9 @@ pub mod freshness;
 mod hash;
 pub mod names;
 pub mod policy;
+mod pss;
 mod quoted;
+mod rsa;
 pub mod wire;
 
 pub use ak::{AkError, AttestationKey};
