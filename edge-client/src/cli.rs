@@ -39,7 +39,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Where volume, TPM and proxy are; each is taken from the configuration unless given here.
+/// Where volume, TPM, proxy and model are; each is taken from the configuration unless given here.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
     /// Configuration: TOML with `volume`, and optionally `tcti`, `proxy`, `model` [default: /etc/signalbox/edge.toml]
@@ -54,6 +54,9 @@ pub(crate) struct Place {
     /// The proxy, instead of the one that the volume names: https://HOST[:PORT], or http:// on loopback
     #[arg(long, global = true, value_name = "URL", help_heading = "Device and proxy")]
     pub(crate) proxy: Option<String>,
+    /// The model to ask, such as smollm2:135m
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Device and proxy")]
+    pub(crate) model: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,9 +95,6 @@ pub(crate) struct Ask {
     /// The question; `-` reads it from stdin
     #[arg(required = true, value_name = "QUESTION")]
     pub(crate) question: Vec<String>,
-    /// The model, such as smollm2:135m
-    #[arg(long)]
-    pub(crate) model: Option<String>,
     /// Which of Ollama's interfaces to ask
     #[arg(long, value_enum, default_value_t = Api::Chat)]
     pub(crate) api: Api,

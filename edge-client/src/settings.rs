@@ -25,7 +25,7 @@ pub(crate) struct Settings {
     pub(crate) tcti: Tcti,
     /// The proxy, if not the volume's.
     pub(crate) proxy: Option<Origin>,
-    /// The model, if the configuration names one.
+    /// The model, if one is named.
     pub(crate) model: Option<String>,
 }
 
@@ -114,7 +114,7 @@ impl Settings {
                 .ok_or(SettingsError::NoVolume)?,
             tcti,
             proxy,
-            model: raw.model,
+            model: place.model.clone().or(raw.model),
         })
     }
 }
@@ -161,6 +161,7 @@ mod tests {
             volume: None,
             tcti: None,
             proxy: None,
+            model: None,
         }
     }
 
@@ -185,11 +186,13 @@ mod tests {
             place.volume = Some("/other".into());
             place.tcti = Some("swtpm:host=127.0.0.1,port=1".to_owned());
             place.proxy = Some("https://b".to_owned());
+            place.model = Some("n".to_owned());
         })
         .unwrap();
         assert_eq!(settings.volume, Path::new("/other"));
         assert_eq!(settings.tcti.to_string(), "swtpm:host=127.0.0.1,port=1");
         assert_eq!(settings.proxy.unwrap().to_string(), "https://b");
+        assert_eq!(settings.model.as_deref(), Some("n"));
     }
 
     #[test]

@@ -18,10 +18,7 @@ use crate::{
 };
 
 pub(crate) async fn run(common: &Common, ask: Ask) -> Result<Exit, Error> {
-    let model = ask
-        .model
-        .or_else(|| common.settings.model.clone())
-        .ok_or(Error::NoModel)?;
+    let model = common.settings.model.clone().ok_or(Error::NoModel)?;
     let question = question(&ask.question)?;
     let request = request(ask.api, &model, &question, ask.max_tokens);
     let (device, origin) = common.open().await?;

@@ -221,6 +221,33 @@ fn a_question_is_answered_in_a_session() {
 }
 
 #[test]
+fn a_question_may_come_on_stdin() {
+    let proxy = Gate::new().start();
+    let device = Device::new(&proxy.origin);
+    let question = device.dir.path().join("question.txt");
+    std::fs::write(&question, "  Which \n platform?\n").unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_edge-client"))
+        .args(["--volume", &device.volume(), "--tcti", &device.swtpm.tcti()])
+        .args([
+            "ask",
+            "-",
+            "--model",
+            MODEL,
+            "--api",
+            "generate",
+            "--max-tokens",
+            "9",
+        ])
+        .stdin(std::fs::File::open(question).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let sent: serde_json::Value = serde_json::from_slice(&proxy.received()[2].body).unwrap();
+    assert_eq!(sent["prompt"], "Which \n platform?");
+    assert_eq!(sent["options"]["num_predict"], 9);
+}
+
+#[test]
 fn json_has_the_answer_and_the_session() {
     let proxy = Gate::new().start();
     let device = Device::new(&proxy.origin);
