@@ -1,6 +1,8 @@
 //! A volume to test with, and the stock tools that judge it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod touched;
+
 use std::{
     fs::File,
     io::Write as _,
