@@ -163,6 +163,21 @@ fn a_device_or_registry_that_is_not_there() {
 }
 
 #[test]
+fn what_is_no_volume_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("x.luks"), "text").unwrap();
+    let info = run(dir.path(), &["volume", "info", "x.luks"]);
+    assert_eq!((info.code, info.out.as_str()), (1, ""));
+    assert!(info.err.contains("there is no LUKS2 header"), "{}", info.err);
+    let cat = run(dir.path(), &["volume", "cat", "absent.luks", "/psk", "--json"]);
+    let failed: serde_json::Value = serde_json::from_str(&cat.out).unwrap();
+    assert_eq!(
+        (cat.code, &failed["event"], &failed["exit"]),
+        (1, &"failed".into(), &1.into())
+    );
+}
+
+#[test]
 fn a_tpm_that_is_absent_is_exit_1_with_its_address() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("demo.toml"), DEMO).unwrap();

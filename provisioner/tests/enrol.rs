@@ -217,6 +217,35 @@ fn a_kill_at_any_time_leaves_nothing_registered_or_a_device_that_works() {
 }
 
 #[test]
+fn a_registry_of_etcd_holds_the_digest_and_not_the_key() {
+    let etcd = testkit::etcd::Etcd::start();
+    let endpoint = etcd.endpoint();
+    let url = format!("etcd://{endpoint}");
+    let station = Station::new();
+    for outcome in ["enrolled", "unchanged"] {
+        let ran = station.run(&["apply", "demo.toml", "--json", "--registry", &url]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let done: serde_json::Value = serde_json::from_str(ran.out.lines().last().unwrap()).unwrap();
+        assert_eq!(done["devices"][0]["outcome"], outcome);
+    }
+    assert!(!station.path().join("registry.db").exists());
+    let list = ["device", "list", "--fleet", "demo", "--registry", &url];
+    assert!(station.run(&list).out.starts_with("kiosk-bern-01"));
+    let dump = Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", &endpoint, "get", "--prefix", "/signalbox/v1/demo/"])
+        .output()
+        .unwrap();
+    let dump = String::from_utf8(dump.stdout).unwrap();
+    let psk = psk(&station);
+    assert!(
+        dump.contains(&domain::PskDigest::of(psk.as_bytes()).to_string()),
+        "{dump}"
+    );
+    Canary::new("the PSK", psk.as_bytes()).assert_absent("etcd", &dump);
+}
+
+#[test]
 fn pcrs_that_nothing_measured_into_are_refused() {
     let station = Station::unmeasured();
     refused(

@@ -1,4 +1,7 @@
-//! `provisioner apply`.
+//! `provisioner apply`: plan, ask where something cannot be undone, act.
+//!
+//! Owns: the question. Without a terminal, or with `--yes`, nothing is asked, and only `--confirm` with the digest of
+//! this very plan lets such a step through.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
