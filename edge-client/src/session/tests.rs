@@ -1,3 +1,5 @@
+//! The state machine, event by event: the way of a call, what is tried again and how often, and what is final.
+
 use domain::{HashAlg, PcrIndex};
 use protocol::ErrorShape;
 
