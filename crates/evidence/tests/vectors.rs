@@ -1,0 +1,109 @@
+//! The vectors of `vectors/`, as any other verifier would run them; and `tpm2_checkquote` beside us on the same files.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "test code"
+)]
+
+mod vector;
+
+use std::collections::BTreeSet;
+
+use vector::{Judged, Verdict, all, checkquote, kebab};
+
+#[test]
+fn every_vector_is_judged_as_it_says() {
+    let vectors = all();
+    assert!(vectors.len() >= 70, "only {} vectors", vectors.len());
+    for (name, vector) in vectors {
+        assert_eq!(vector.judge(), vector.verdict, "{name}: {}", vector.title);
+    }
+}
+
+/// A failure without a vector fails here: `examples/vectors` wants a case for it.
+#[test]
+fn every_failure_has_a_vector() {
+    let told: BTreeSet<String> = all()
+        .into_values()
+        .filter_map(|vector| match vector.verdict {
+            Verdict::Refused { failures, .. } => Some(failures),
+            Verdict::Attested { .. } => None,
+        })
+        .flatten()
+        .map(|failed| failed.kind)
+        .collect();
+    assert_eq!(told, variants("Failure"));
+}
+
+#[test]
+fn every_way_to_be_stale_has_a_vector() {
+    let stale = all().into_values().filter_map(|vector| match vector.verdict {
+        Verdict::Refused { failures, .. } => Some(failures),
+        Verdict::Attested { .. } => None,
+    });
+    let told: BTreeSet<String> = stale
+        .flatten()
+        .filter(|failed| failed.kind == "stale")
+        .filter_map(|failed| failed.detail)
+        .collect();
+    assert_eq!(told, variants("Stale"));
+}
+
+/// The variants of an enum of ours, read off its source: an enum has no list of its variants.
+fn variants(name: &str) -> BTreeSet<String> {
+    let sources = [
+        include_str!("../src/failure.rs"),
+        include_str!("../src/freshness.rs"),
+    ];
+    let head = format!("pub enum {name} {{\n");
+    let body = sources
+        .iter()
+        .find_map(|source| source.split_once(&head))
+        .unwrap()
+        .1;
+    let body = body.split_once("\n}\n").unwrap().0;
+    let variant = |line: &str| {
+        let name = line.strip_prefix("    ")?;
+        let end = name.find(|c: char| !c.is_ascii_alphanumeric())?;
+        let is_variant = name.starts_with(|c: char| c.is_ascii_uppercase());
+        is_variant.then(|| kebab(name.split_at(end).0))
+    };
+    body.lines().filter_map(variant).collect()
+}
+
+/// Where the tool is not of our opinion, and why.
+const DIFFERS: [(&str, &str); 4] = [
+    ("accepted-rsapss-2048", "it checks every RSA signature as RSASSA"),
+    ("accepted-rsapss-3072", "it checks every RSA signature as RSASSA"),
+    (
+        "forged-wide-r",
+        "it strips leading zeros beyond the length of the curve",
+    ),
+    ("signature-trailing", "it does not look behind the signature"),
+];
+
+#[test]
+fn tpm2_checkquote_agrees_where_it_can_judge() {
+    /// What it looks at.
+    const CHECKED: [&str; 5] = ["quote", "not-a-quote", "signature", "forged", "qualifying-data"];
+    for (name, vector) in all() {
+        let judged = checkquote::judge(&vector);
+        assert_eq!(judged, vector.checkquote, "{name}: {}", vector.title);
+        let differs = DIFFERS.iter().any(|(differs, _)| *differs == name);
+        match &vector.verdict {
+            Verdict::Attested { .. } => assert_eq!(judged == Judged::Accepts, !differs, "{name}"),
+            Verdict::Refused { failures, .. } => {
+                if failures
+                    .iter()
+                    .any(|failed| CHECKED.contains(&failed.kind.as_str()))
+                {
+                    assert_eq!(judged == Judged::Refuses, !differs, "{name}");
+                }
+            }
+        }
+    }
+}
