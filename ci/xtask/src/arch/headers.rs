@@ -31,7 +31,7 @@ fn judge(path: &str, text: &str) -> Option<Finding> {
         ));
     };
     // A name alone says nothing.
-    (words.split_whitespace().count() < 3).then(|| Finding::new(place, "the module's header says nothing"))
+    (words.split_whitespace().count() < 2).then(|| Finding::new(place, "the module's header says nothing"))
 }
 
 #[cfg(test)]

@@ -155,10 +155,7 @@ fn play(root: &Path, options: &Options, report: &Report) -> Result<Outcome, Demo
         2,
         "The device boots: its firmware measures what it runs into the TPM",
     );
-    for (pcr, what) in MEASURED {
-        parts.extend(pcr, what)?;
-        report.good(&format!("PCR {pcr} extended"), &format!("\"{what}\""));
-    }
+    boot(&parts, report)?;
 
     report.step(
         3,
@@ -179,6 +176,12 @@ fn play(root: &Path, options: &Options, report: &Report) -> Result<Outcome, Demo
     let refusals = refusals::all(&programs, &parts, &yard, report)?;
 
     if options.keep {
+        report.step(
+            6,
+            "The device reboots into what it was, so that you find it working",
+        );
+        parts.power_cycle()?;
+        boot(&parts, report)?;
         explore(&programs, &parts, &yard, report);
     }
     Ok(Outcome {
@@ -187,6 +190,14 @@ fn play(root: &Path, options: &Options, report: &Report) -> Result<Outcome, Demo
         session,
         refusals,
     })
+}
+
+fn boot(parts: &Parts, report: &Report) -> Result<(), DemoError> {
+    for (pcr, what) in MEASURED {
+        parts.extend(pcr, what)?;
+        report.good(&format!("PCR {pcr} extended"), &format!("\"{what}\""));
+    }
+    Ok(())
 }
 
 fn provision(programs: &Programs, parts: &Parts, report: &Report) -> Result<(), DemoError> {

@@ -30,6 +30,7 @@ pub(crate) struct Parts {
     pub(crate) model: String,
     shown: String,
     out: PathBuf,
+    tpm_port: u16,
 }
 
 impl Parts {
@@ -41,7 +42,8 @@ impl Parts {
         options: &Options,
         report: &Report,
     ) -> Result<Self, DemoError> {
-        let tcti = software_tpm(yard)?;
+        let tpm_port = software_tpm(yard)?;
+        let tcti = format!("swtpm:host=127.0.0.1,port={tpm_port}");
         report.good("software TPM (swtpm)", &tcti);
         let (upstream, model, what) = model_server(programs, yard, options)?;
         report.good(what, &format!("{upstream}, model {model}"));
@@ -62,6 +64,7 @@ impl Parts {
             model,
             shown,
             out: yard.folder().to_owned(),
+            tpm_port,
         })
     }
 
@@ -76,6 +79,20 @@ impl Parts {
                 .env("TPM2TOOLS_TCTI", &self.tcti)
                 .arg(pcr)
                 .arg(&file),
+        )
+        .map(drop)
+    }
+
+    /// Power off and on: the PCRs are empty again, what is persistent stays.
+    pub(crate) fn power_cycle(&self) -> Result<(), DemoError> {
+        let control = format!("127.0.0.1:{}", self.tpm_port + 1);
+        for flag in ["--stop", "-i"] {
+            succeed(Command::new("swtpm_ioctl").args(["--tcp", &control, flag]))?;
+        }
+        succeed(
+            Command::new("tpm2_startup")
+                .env("TPM2TOOLS_TCTI", &self.tcti)
+                .arg("-c"),
         )
         .map(drop)
     }
@@ -123,7 +140,8 @@ impl Parts {
     }
 }
 
-fn software_tpm(yard: &Yard) -> Result<String, DemoError> {
+/// Starts it; returns its port. Control is on the next one.
+fn software_tpm(yard: &Yard) -> Result<u16, DemoError> {
     let state = yard.folder().join("tpm");
     std::fs::create_dir(&state).map_err(|why| DemoError::Folder(state.display().to_string(), why))?;
     // tpm2-tss expects the control channel on the next port.
@@ -143,7 +161,7 @@ fn software_tpm(yard: &Yard) -> Result<String, DemoError> {
     yard.start("swtpm", command, |_| {
         std::fs::read_to_string(&pid).ok().filter(|id| !id.is_empty())
     })?;
-    Ok(format!("swtpm:host=127.0.0.1,port={port}"))
+    Ok(port)
 }
 
 /// Where the model is, its name, and what serves it.
