@@ -91,6 +91,8 @@ struct Outcome {
     answer: String,
     session: Value,
     refusals: Vec<(Case, String)>,
+    /// With `--keep`: what can be typed now.
+    running: Vec<String>,
 }
 
 impl Outcome {
@@ -117,6 +119,12 @@ impl Outcome {
         );
         for problem in &wrong {
             report.line(&format!("   {} {problem}", report.styled(Style::Bad, "failed:")));
+        }
+        if !self.running.is_empty() {
+            report.line("\nEverything is still running. To explore it, and at last to end it:");
+        }
+        for command in &self.running {
+            report.command(command);
         }
         if as_json {
             let refusals: serde_json::Map<String, Value> = self
@@ -182,13 +190,14 @@ fn play(root: &Path, options: &Options, report: &Report) -> Result<Outcome, Demo
         );
         parts.power_cycle()?;
         boot(&parts, report)?;
-        explore(&programs, &parts, &yard, report);
+        running = explore(&programs, &parts, &yard);
     }
     Ok(Outcome {
         registry: parts.registry.clone(),
         answer,
         session,
         refusals,
+        running,
     })
 }
 
@@ -282,34 +291,21 @@ fn ask_once(programs: &Programs, parts: &Parts, as_json: bool, report: &Report) 
     Ok(ended)
 }
 
-fn explore(programs: &Programs, parts: &Parts, yard: &Yard, report: &Report) {
-    report.line(&format!(
-        "\n{}",
-        report.styled(Style::Bold, "Everything is still running. To explore it:")
-    ));
-    let show = |name: &str| programs.path(name).display().to_string();
-    report.command(&format!(
-        "{} device list --fleet demo --registry {}",
-        show("provisioner"),
-        parts.registry
-    ));
-    report.command(&format!(
-        "{} doctor {}",
-        show("edge-client"),
-        parts.client_arguments().join(" ")
-    ));
-    report.command(&format!(
-        "{} ask {} \"{QUESTION}\"",
-        show("edge-client"),
-        parts.client_arguments().join(" ")
-    ));
-    report.command(&format!("tail -f {}", yard.log("attest-proxy").display()));
-    report.command(&format!("TPM2TOOLS_TCTI={} tpm2_pcrread sha256:7,11", parts.tcti));
-    let pids: Vec<String> = yard.processes().iter().map(|(_, pid)| pid.to_string()).collect();
-    report.line("   and to end it:");
-    report.command(&format!(
-        "kill {} && rm -r {}",
-        pids.join(" "),
-        yard.folder().display()
-    ));
+/// Commands for a person who kept everything running; the last one ends it.
+fn explore(programs: &Programs, parts: &Parts, yard: &Yard) -> Vec<String> {
+    let path = |name: &str| programs.path(name).display().to_string();
+    let (provisioner, client) = (path("provisioner"), path("edge-client"));
+    let arguments = parts.client_arguments().join(" ");
+    let pids: Vec<String> = yard.processes().iter().map(u32::to_string).collect();
+    vec![
+        format!("{client} ask {arguments} \"{QUESTION}\""),
+        format!("{client} doctor {arguments}"),
+        format!(
+            "{provisioner} device list --fleet demo --registry {}",
+            parts.registry
+        ),
+        format!("tail -f {}", yard.log("attest-proxy").display()),
+        format!("TPM2TOOLS_TCTI={} tpm2_pcrread sha256:7,11", parts.tcti),
+        format!("kill {} && rm -r {}", pids.join(" "), yard.folder().display()),
+    ]
 }

@@ -56,7 +56,7 @@ impl Parts {
         let proxy = proxy(programs, yard, &registry, &upstream)?;
         report.good("attest-proxy", &proxy);
         let (manifest, shown) = manifest(root, yard, &model)?;
-        Ok(Self {
+        let parts = Self {
             tcti,
             registry,
             proxy,
@@ -65,7 +65,9 @@ impl Parts {
             shown,
             out: yard.folder().to_owned(),
             tpm_port,
-        })
+        };
+        parts.write_client_config()?;
+        Ok(parts)
     }
 
     /// Measures a text into a PCR, as a boot would.
@@ -112,25 +114,28 @@ impl Parts {
         .to_vec()
     }
 
-    /// What `edge-client` is told.
+    /// What `edge-client` is told: its configuration.
     pub(crate) fn client_arguments(&self) -> Vec<String> {
-        let volume = self.volume().display().to_string();
-        [
-            "--volume",
-            &volume,
-            "--tcti",
-            &self.tcti,
-            "--proxy",
-            &self.proxy,
-            "--model",
-            &self.model,
-        ]
-        .map(str::to_owned)
-        .to_vec()
+        vec!["--config".to_owned(), self.client_config().display().to_string()]
+    }
+
+    fn client_config(&self) -> PathBuf {
+        self.out.join("edge.toml")
+    }
+
+    fn write_client_config(&self) -> Result<(), DemoError> {
+        let text = format!(
+            "volume = \"{}\"\ntcti = \"{}\"\nproxy = \"{}\"\nmodel = \"{}\"\n",
+            self.volume().display(),
+            self.tcti,
+            self.proxy,
+            self.model
+        );
+        write_private(&self.client_config(), &text)
     }
 
     /// The device's sealed volume.
-    pub(crate) fn volume(&self) -> PathBuf {
+    fn volume(&self) -> PathBuf {
         self.out.join("out").join(format!("{DEVICE}.luks"))
     }
 

@@ -102,12 +102,9 @@ impl Yard {
         }
     }
 
-    /// Process ids with names, for a person who keeps them running.
-    pub(crate) fn processes(&self) -> Vec<(String, u32)> {
-        self.lock()
-            .iter()
-            .map(|process| (process.name.clone(), process.child.id()))
-            .collect()
+    /// Process ids, for a person who keeps them running.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        self.lock().iter().map(|process| process.child.id()).collect()
     }
 
     fn lives(&self, name: &str) -> bool {
