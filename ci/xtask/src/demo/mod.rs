@@ -183,6 +183,7 @@ fn play(root: &Path, options: &Options, report: &Report) -> Result<Outcome, Demo
     );
     let refusals = refusals::all(&programs, &parts, &yard, report)?;
 
+    let mut running = Vec::new();
     if options.keep {
         report.step(
             6,
