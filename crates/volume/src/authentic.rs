@@ -29,7 +29,9 @@ const INFO: &[u8] = b"signalbox volume header v1";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MacToken {
     r#type: String,
-    pub(crate) keyslots: Vec<KeyslotId>,
+    // Always empty: systemd takes a keyslot with two tokens for a conflict.
+    keyslots: Vec<KeyslotId>,
+    pub(crate) keyslot: KeyslotId,
     mac: String,
 }
 
@@ -56,7 +58,8 @@ impl MacToken {
         let mac = hmac::sign(&key(secret)?, &covered);
         Some(Self {
             r#type: TYPE.to_owned(),
-            keyslots: vec![keyslot],
+            keyslots: Vec::new(),
+            keyslot,
             mac: BASE64.encode(mac.as_ref()),
         })
     }

@@ -133,7 +133,7 @@ impl Header {
 
     /// The MAC of a keyslot's secret over this header, if there is one.
     pub(crate) fn mac(&self, keyslot: KeyslotId) -> Option<&MacToken> {
-        self.macs.iter().find(|mac| mac.keyslots == [keyslot])
+        self.macs.iter().find(|mac| mac.keyslot == keyslot)
     }
 
     /// The PCRs of each usable token.

@@ -11,7 +11,7 @@
 
 mod common;
 
-use std::fs::File;
+use std::{fs::File, process::Command};
 
 use common::{
     DATA, PSK, SIZE, entropy, files, folder, new_file, passphrase, recipe, run, run_ok, secret, token,
@@ -411,4 +411,43 @@ fn a_volume_that_another_tool_made_is_opened_only_where_that_is_said() {
         Err(OpenError::NotAuthentic(NotAuthentic::Missing))
     ));
     open_unauthenticated(File::open(&path).unwrap(), &secret()).unwrap();
+}
+
+#[test]
+fn systemd_knows_our_keyslots_and_ours_reads_its_recovery_key() {
+    let folder = folder();
+    let path = volume_in(&folder);
+    let name = path.to_str().unwrap();
+    let enrol = |args: &[&str]| {
+        // This tool takes the passphrase from its environment alone.
+        let mut command = Command::new("systemd-cryptenroll");
+        let output = command
+            .args(args)
+            .arg(name)
+            .env("PASSWORD", passphrase())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let list = enrol(&[]);
+    assert!(
+        list.lines().any(|line| line.split_whitespace().eq(["0", "tpm2"])),
+        "{list}"
+    );
+    let shown = enrol(&["--recovery-key"]);
+    let key = RecoveryKey::parse(shown.trim().as_bytes()).unwrap();
+    let volume = open_with_recovery_key(File::open(&path).unwrap(), &key).unwrap();
+    assert_eq!(volume.read("/psk").unwrap().as_slice(), PSK);
+    assert!(
+        open(File::open(&path).unwrap(), &secret()).is_ok(),
+        "our own keyslot is authentic still"
+    );
+    let list = enrol(&[]);
+    assert!(
+        list.lines()
+            .any(|line| line.split_whitespace().eq(["1", "recovery"])),
+        "{list}"
+    );
 }

@@ -71,7 +71,7 @@ fn a_header_that_its_secret_does_not_authenticate_is_not_believed() {
         open(none, &secret()),
         Err(OpenError::NotAuthentic(NotAuthentic::Missing))
     ));
-    let of_another_slot = Touched::edited(|json| json["tokens"]["1"]["keyslots"] = json!(["1"]));
+    let of_another_slot = Touched::edited(|json| json["tokens"]["1"]["keyslot"] = json!("1"));
     assert!(matches!(
         open(of_another_slot, &secret()),
         Err(OpenError::NotAuthentic(NotAuthentic::Missing))
