@@ -174,6 +174,9 @@ impl<'a> Search<'a> {
                 }
             };
             let Err(error) = outcome else { return Ok(()) };
+            if matches!(error.reason(), ChainBreak::TooMuchWork) {
+                return Err(error);
+            }
             path.truncate(depth.saturating_add(1));
             if furthest
                 .as_ref()

@@ -6,7 +6,7 @@
 //! the same extension twice, and one that decides and cannot be read; remembers any critical one that it does not know.
 
 use x509_parser::{
-    asn1_rs::{Any, FromDer as _, Oid, Tag, oid},
+    asn1_rs::{Any, Class, FromDer as _, Oid, Tag, oid},
     extensions::{
         AuthorityInfoAccess, AuthorityKeyIdentifier, ExtendedKeyUsage, GeneralName, KeyIdentifier,
         SubjectAlternativeName, X509Extension,
@@ -242,7 +242,7 @@ fn only(der: &[u8], tag: Tag) -> Option<&[u8]> {
 /// What follows an element with this tag, and its content.
 fn next(der: &[u8], tag: Tag) -> Option<(&[u8], &[u8])> {
     let (rest, value) = Any::from_der(der).ok()?;
-    (value.tag() == tag).then_some((rest, value.data))
+    (value.class() == Class::Universal && value.tag() == tag).then_some((rest, value.data))
 }
 
 #[cfg(test)]
@@ -298,6 +298,7 @@ mod tests {
             &[0x30, 5, 1, 1, 0xff, 2, 0],
             &[0x30, 6, 1, 1, 0xff, 4, 1, 1],
             &[0x30, 3, 1, 1, 0xff, 0],
+            &[0x30, 3, 0x81, 1, 0xff],
         ] {
             assert_eq!(basic_constraints(broken), None, "{broken:02x?}");
         }

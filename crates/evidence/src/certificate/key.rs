@@ -7,7 +7,7 @@
 
 use p256::{PublicKey, elliptic_curve::sec1::ToEncodedPoint as _};
 use x509_parser::{
-    asn1_rs::{Any, FromDer as _, Oid, Tag, oid},
+    asn1_rs::{Any, FromDer as _, Oid, oid},
     x509::SubjectPublicKeyInfo,
 };
 
@@ -136,12 +136,16 @@ fn rsa(bits: &[u8]) -> Option<Key> {
 
 /// A sequence of two integers, each without leading zeros.
 pub(super) fn two_integers(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (_, sequence) = Any::from_der(der).ok()?;
-    let (rest, first) = Any::from_der(sequence.data).ok()?;
-    let (rest, second) = Any::from_der(rest).ok()?;
-    let tags = [sequence.tag(), first.tag(), second.tag()];
-    (tags == [Tag::Sequence, Tag::Integer, Tag::Integer] && rest.is_empty())
-        .then(|| (trimmed(first.data).to_vec(), trimmed(second.data).to_vec()))
+    let (rest, content) = element(0x30, der)?;
+    let (second, first) = element(2, content)?;
+    let (more, second) = element(2, second)?;
+    (rest.is_empty() && more.is_empty()).then(|| (trimmed(first).to_vec(), trimmed(second).to_vec()))
+}
+
+/// What follows an element with this tag, and its content.
+fn element(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (rest, value) = Any::from_der(der).ok()?;
+    (der.first() == Some(&tag)).then_some((rest, value.data))
 }
 
 fn trimmed(number: &[u8]) -> &[u8] {

@@ -9,7 +9,12 @@
 use std::fmt;
 
 use domain::UnixTime;
-use x509_parser::{certificate::X509CertificateParser, nom::Parser as _, time::ASN1Time};
+use x509_parser::{
+    asn1_rs::{Any, FromDer as _},
+    certificate::X509CertificateParser,
+    nom::Parser as _,
+    time::ASN1Time,
+};
 
 use super::{
     extensions::Extensions,
@@ -88,7 +93,7 @@ impl Certificate {
         let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
         let (rest, outer) = parser.parse(&der).map_err(|_| CertificateError::Malformed)?;
         let inner = &outer.tbs_certificate;
-        if !rest.is_empty() {
+        if !rest.is_empty() || !has_three_parts(&der) {
             return Err(CertificateError::Malformed);
         }
         let algorithm = Algorithm::read(&outer.signature_algorithm);
@@ -136,6 +141,29 @@ impl Certificate {
     pub(super) fn is_same_entity(&self, other: &Self) -> bool {
         self.key == other.key && self.subject.is_same(&other.subject)
     }
+}
+
+/// What is around the signed part is nobody's word: exactly the three parts of RFC 5280, 4.1, by their whole tags, which
+/// x509-parser does not look at.
+fn has_three_parts(der: &[u8]) -> bool {
+    const SEQUENCE: Option<&u8> = Some(&0x30);
+    const BIT_STRING: Option<&u8> = Some(&0x03);
+    const OID: Option<&u8> = Some(&0x06);
+    let parts = || {
+        let (_, whole) = Any::from_der(der).ok()?;
+        let signed = whole.data;
+        let (algorithm, _) = Any::from_der(signed).ok()?;
+        let (signature, identifier) = Any::from_der(algorithm).ok()?;
+        let (rest, _) = Any::from_der(signature).ok()?;
+        let tags = [
+            signed.first(),
+            algorithm.first(),
+            identifier.data.first(),
+            signature.first(),
+        ];
+        Some(rest.is_empty() && tags == [SEQUENCE, SEQUENCE, OID, BIT_STRING])
+    };
+    parts().unwrap_or(false)
 }
 
 /// Times before 1970 are 1970's first second.

@@ -6,7 +6,7 @@
 //! An attacker controls the bytes of what a device sends.
 
 use x509_parser::{
-    asn1_rs::{Any, FromDer as _, Tag},
+    asn1_rs::{Any, FromDer as _},
     pem::Pem,
 };
 
@@ -16,6 +16,8 @@ pub const MAX_CERTIFICATE_LEN: usize = 16 * 1024;
 /// 0x1001, type 0, then the length in two bytes.
 const STORED_CERT: [u8; 3] = [0x10, 0x01, 0x00];
 const STORED_CERT_LEN: usize = 5;
+/// The tag of a constructed SEQUENCE, with which every certificate begins.
+const SEQUENCE: u8 = 0x30;
 /// The labels of a certificate in PEM: RFC 7468, section 5, with the old one that it wants to be read.
 const LABELS: [&str; 2] = ["CERTIFICATE", "X509 CERTIFICATE"];
 
@@ -82,7 +84,7 @@ pub(super) fn certificate_in(bytes: &[u8]) -> Result<Vec<u8>, ReadError> {
 fn is_pem(bytes: &[u8]) -> bool {
     const BEGIN: &[u8] = b"-----BEGIN ";
     // A DER certificate begins with a sequence, which as text is `0`; it may well hold this text, PEM's prose may not.
-    bytes.first() != Some(&0x30) && bytes.windows(BEGIN.len()).any(|window| window == BEGIN)
+    bytes.first() != Some(&SEQUENCE) && bytes.windows(BEGIN.len()).any(|window| window == BEGIN)
 }
 
 fn in_pem(bytes: &[u8]) -> Result<Vec<Vec<u8>>, ReadError> {
@@ -111,8 +113,8 @@ fn in_der(mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, ReadError> {
         } else {
             trailing
         };
-        let (rest, value) = Any::from_der(bytes).map_err(|_| broken)?;
-        if value.tag() != Tag::Sequence {
+        let (rest, _) = Any::from_der(bytes).map_err(|_| broken)?;
+        if bytes.first() != Some(&SEQUENCE) {
             return Err(broken);
         }
         let len = bytes.len().saturating_sub(rest.len());
