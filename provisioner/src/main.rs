@@ -16,7 +16,7 @@ mod ports;
 mod report;
 mod settings;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::Parser as _;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
@@ -55,15 +55,14 @@ fn forbid_core_dumps() {
     let _still_allowed = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
+/// What the libraries have to say, for those who ask for it: an error that matters reaches the user as ours.
 fn log(verbose: bool) {
-    let level = if verbose {
-        tracing::Level::DEBUG
-    } else {
-        tracing::Level::ERROR
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .init();
+    if verbose {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .without_time()
+            .init();
+    }
 }

@@ -194,3 +194,15 @@ fn a_tpm_that_is_absent_is_exit_1_with_its_address() {
     assert!(ran.err.contains("hint: "), "{}", ran.err);
     assert!(!dir.path().join("out").exists());
 }
+
+#[test]
+fn libraries_say_nothing_while_a_tpm_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("demo.toml"), DEMO).unwrap();
+    let ran = run(
+        dir.path(),
+        &["plan", "demo.toml", "--tcti", "swtpm:host=127.0.0.1,port=1"],
+    );
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.starts_with("error: "), "{}", ran.err);
+}
