@@ -132,7 +132,7 @@ fn an_algorithm_that_is_not_checked_here_is_named() {
     let house = House::new();
     let mut draft = house.ek_draft();
     draft.algorithm[11] = 4;
-    let what = "ECDSA with SHA-512".to_owned();
+    let what = "ECDSA on P256 with Sha512".to_owned();
     assert_eq!(
         broken(house.judge_ek(&draft)),
         (0, ChainBreak::Algorithm { what })

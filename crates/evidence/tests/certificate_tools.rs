@@ -23,7 +23,7 @@ use evidence::{
     EndorsementKey,
     certificate::{
         ChainBreak, DenyList, DenyRule, EkRefused, EkTrustPolicy, FirmwareVersion, NotAnEk, Presented, Roots,
-        TrustBasis, verify_ek_certificate,
+        TrustBasis, certificates_in, verify_ek_certificate,
     },
 };
 use testkit::Swtpm;
@@ -57,6 +57,7 @@ fn every_signature_algorithm_is_checked_as_openssl_makes_it() {
         (("RSA:3072", &["-sha384"]), ("RSA:2048", &pss256)),
         (("RSA-PSS:2048", &pss384), ("EC:P-256", &["-sha384"])),
         (("EC:P-384", &["-sha384"]), ("EC:P-256", &["-sha256"])),
+        (("EC:P-521", &["-sha512"]), ("EC:P-384", &["-sha384"])),
         (("EC:P-256", &["-sha384"]), ("EC:P-384", &["-sha256"])),
     ] {
         let (roots, ek) = chain(&Workshop::new(), root, ca);
@@ -79,18 +80,14 @@ fn what_is_not_checked_or_too_weak_is_named() {
         let (roots, ek) = chain(&Workshop::new(), root, ("EC:P-256", &["-sha256"]));
         broken(verify_ek_certificate(&ek, &[], &roots, now()))
     };
-    let what = "P-521".to_owned();
-    assert_eq!(
-        judge(("EC:P-521", &["-sha512"])),
-        (
-            1,
-            ChainBreak::Algorithm {
-                what: "ECDSA with SHA-512".to_owned()
-            }
-        )
-    );
+    let what = "ECDSA on P521 with Sha256".to_owned();
     assert_eq!(
         judge(("EC:P-521", &["-sha256"])),
+        (1, ChainBreak::Algorithm { what })
+    );
+    let what = "the curve 1.3.132.0.10".to_owned();
+    assert_eq!(
+        judge(("EC:secp256k1", &["-sha256"])),
         (1, ChainBreak::Algorithm { what })
     );
     assert_eq!(
@@ -109,6 +106,24 @@ fn what_is_not_checked_or_too_weak_is_named() {
         depth == 1 && matches!(&reason, ChainBreak::Algorithm { what } if what.contains("PSS")),
         "{reason:?}"
     );
+}
+
+#[test]
+fn a_wrong_signature_on_p521_is_wrong() {
+    let workshop = Workshop::new();
+    let (_, ek) = chain(&workshop, ("EC:P-521", &["-sha512"]), ("EC:P-256", &["-sha256"]));
+    let [root, mut ca] = ["root.crt", "ca.crt"].map(|file| {
+        let pem = fs::read(workshop.path(file)).unwrap();
+        certificates_in(&pem).unwrap().remove(0)
+    });
+    let judge = |ca: &[u8]| {
+        let roots = Roots::read([("root", root.as_slice()), ("ca", ca)]);
+        verify_ek_certificate(&ek, &[], &roots, now())
+    };
+    assert!(judge(&ca).is_ok());
+    *ca.last_mut().unwrap() ^= 1;
+    let issuer = "CN=Root, O=Maker".to_owned();
+    assert_eq!(broken(judge(&ca)), (1, ChainBreak::Signature { issuer }));
 }
 
 #[test]

@@ -204,6 +204,6 @@ pub enum NotAnEk {
     #[error("its key usage does not allow to decrypt")]
     KeyUsage,
     /// A key that no EK here has.
-    #[error("its key is {0}, not RSA, P-256 or P-384")]
+    #[error("its key is {0}, not RSA, P-256, P-384 or P-521")]
     Key(String),
 }

@@ -28,6 +28,7 @@ const P521: Oid<'static> = oid!(1.3.132.0.35);
 pub(super) enum Curve {
     P256,
     P384,
+    P521,
 }
 
 /// A public key.
@@ -68,16 +69,8 @@ impl Key {
                     point: point.as_bytes().to_vec(),
                 })
             }
-            Some(oid) if oid == P384 => match bits.first() {
-                // Whether it is on the curve is for the signature check to find out.
-                Some(4) if bits.len() == 97 => Some(Self::Ec {
-                    curve: Curve::P384,
-                    point: bits.to_vec(),
-                }),
-                Some(2 | 3) => Some(Self::Unsupported("a compressed point on P-384".to_owned())),
-                _ => None,
-            },
-            Some(oid) if oid == P521 => Some(Self::Unsupported("P-521".to_owned())),
+            Some(oid) if oid == P384 => uncompressed(Curve::P384, 48, bits),
+            Some(oid) if oid == P521 => uncompressed(Curve::P521, 66, bits),
             Some(oid) => Some(Self::Unsupported(format!(
                 "the curve {}",
                 shown(&oid.to_id_string())
@@ -111,6 +104,7 @@ impl Key {
                 let curve = match curve {
                     Curve::P256 => P256,
                     Curve::P384 => P384,
+                    Curve::P521 => P521,
                 };
                 let algorithm = [tlv(6, EC_PUBLIC_KEY.as_bytes()), tlv(6, curve.as_bytes())];
                 (algorithm, point.clone())
@@ -122,6 +116,19 @@ impl Key {
             0x30,
             &[tlv(0x30, &algorithm.concat()), tlv(3, &bits)].concat(),
         ))
+    }
+}
+
+/// A point of two coordinates of so many bytes. Whether it is on the curve is for the signature check to find out.
+fn uncompressed(curve: Curve, coordinate: usize, bits: &[u8]) -> Option<Key> {
+    let whole = bits.len() == coordinate.saturating_mul(2).saturating_add(1);
+    match bits.first()? {
+        4 if whole => Some(Key::Ec {
+            curve,
+            point: bits.to_vec(),
+        }),
+        2 | 3 => Some(Key::Unsupported("a compressed point".to_owned())),
+        _ => None,
     }
 }
 
@@ -238,7 +245,15 @@ mod tests {
         assert_eq!(spki(&p384, &[4; 65]), None, "too short");
         assert!(matches!(spki(&p384, &[2; 49]), Some(Key::Unsupported(why)) if why.contains("compressed")));
         let p521 = [tlv(6, EC_PUBLIC_KEY.as_bytes()), tlv(6, P521.as_bytes())].concat();
-        assert_eq!(spki(&p521, &[4; 133]), Some(Key::Unsupported("P-521".to_owned())));
+        let whole = spki(&p521, &[4; 133]);
+        assert!(matches!(
+            whole,
+            Some(Key::Ec {
+                curve: Curve::P521,
+                ..
+            })
+        ));
+        assert_eq!(spki(&p521, &[4; 131]), None, "too short");
         let brainpool = [tlv(6, EC_PUBLIC_KEY.as_bytes()), tlv(6, &[0x2b, 0x24, 3])].concat();
         assert_eq!(
             spki(&brainpool, &[4; 65]),

@@ -125,7 +125,7 @@ impl FromStr for MakerId {
 /// Why a text is not a firmware version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a TPM's firmware version is two numbers up to 65535 with a point between, or `id:` and four or eight hexadecimal digits"
+    "a TPM's firmware version is two numbers up to 65535 with a point between, or `id:` and two, four or eight hexadecimal digits"
 )]
 pub struct InvalidFirmwareVersion;
 
@@ -166,7 +166,7 @@ impl fmt::Display for FirmwareVersion {
     }
 }
 
-/// `7.85`, `id:00070055` or, as older certificates write the same, `id:0755`.
+/// `7.85`, `id:00070055` or, as older certificates write the same, `id:0755`; `id:13` is `1.3`.
 impl FromStr for FirmwareVersion {
     type Err = InvalidFirmwareVersion;
 
@@ -174,6 +174,10 @@ impl FromStr for FirmwareVersion {
         if let Some(digits) = text.strip_prefix("id:") {
             let bytes = data_encoding::HEXUPPER_PERMISSIVE.decode(digits.as_bytes());
             return match bytes.as_deref() {
+                Ok([both]) => Ok(Self {
+                    major: u16::from(both >> 4),
+                    minor: u16::from(both & 0x0f),
+                }),
                 Ok([major, minor]) => Ok(Self {
                     major: u16::from(*major),
                     minor: u16::from(*minor),
@@ -241,6 +245,7 @@ mod tests {
         let version = |text: &str| text.parse::<FirmwareVersion>().unwrap();
         assert_eq!(version("id:00070055"), version("7.85"));
         assert_eq!(version("id:0755"), version("7.85"));
+        assert_eq!(version("id:13"), version("1.3"));
         assert_eq!(FirmwareVersion::from_tpm(0x0007_0055_0000_11a0), version("7.85"));
         assert!(version("7.85") > version("7.9"));
         assert!(version("8.0") > version("7.65535"));
@@ -253,7 +258,8 @@ mod tests {
             "7.85.1",
             "7.65536",
             "+7.85",
-            "id:07",
+            "id:7",
+            "id:",
             "id:075g",
             "id:0007005500",
         ] {

@@ -12,7 +12,7 @@
 //! lengths, integers, booleans and sets that are BER and not DER, empty subjects, critical names, dates without end,
 //! odd parameters beside an RSA key. What is signed is checked over the bytes as they came, never re-encoded.
 //! Limits today: no revocation lists (an operator drops a CA from the folder, or uses the deny-list), no policy trees,
-//! no name constraints (a CA that has them is refused), no P-521, no SM2, no indefinite lengths.
+//! no name constraints (a CA that has them is refused), no SM2, no indefinite lengths.
 
 mod chain;
 mod deny;

@@ -1,9 +1,11 @@
-//! Checking the signature on a certificate, with ring.
+//! Checking the signature on a certificate, with ring, and on P-521 with the crate of that name.
 //!
 //! Owns: which algorithms count (RSASSA-PKCS1-v1_5 and RSASSA-PSS with keys of 2048 to 4096 bits and SHA-256, SHA-384
-//! or SHA-512; ECDSA on P-256 and P-384 with SHA-256 or SHA-384) and how each refusal is named. SHA-1 is checked only
+//! or SHA-512; ECDSA on P-256 and P-384 with SHA-256 or SHA-384, on P-521
+//! with SHA-512) and how each refusal is named. SHA-1 is checked only
 //! for a caller who says so. An attacker controls all of it but the key of a root.
 
+use p521::ecdsa::signature::Verifier as _;
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1,
     RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
@@ -24,6 +26,9 @@ use super::{
 const MGF1: Oid<'static> = oid!(1.2.840.113549.1.1.8);
 /// Bits of an RSA key that may sign certificates.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
+
+/// Bytes of a number of P-521.
+const P521_LEN: usize = 66;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hash {
@@ -65,7 +70,7 @@ impl Algorithm {
             "1.2.840.10045.4.1" => Self::Ecdsa(Hash::Sha1),
             "1.2.840.10045.4.3.2" => Self::Ecdsa(Hash::Sha256),
             "1.2.840.10045.4.3.3" => Self::Ecdsa(Hash::Sha384),
-            "1.2.840.10045.4.3.4" => Self::Unsupported("ECDSA with SHA-512".to_owned()),
+            "1.2.840.10045.4.3.4" => Self::Ecdsa(Hash::Sha512),
             other => Self::Unsupported(shown(other)),
         }
     }
@@ -119,8 +124,10 @@ impl Algorithm {
                     (Curve::P256, Hash::Sha384) => &ECDSA_P256_SHA384_ASN1,
                     (Curve::P384, Hash::Sha256) => &ECDSA_P384_SHA256_ASN1,
                     (Curve::P384, Hash::Sha384) => &ECDSA_P384_SHA384_ASN1,
-                    (_, Hash::Sha1) => return Err(Fault::Unsupported("ECDSA with SHA-1".to_owned())),
-                    (_, Hash::Sha512) => return Err(Fault::Unsupported("ECDSA with SHA-512".to_owned())),
+                    (Curve::P521, Hash::Sha512) => {
+                        return p521(point, message, signature).ok_or(Fault::Wrong);
+                    }
+                    _ => return Err(Fault::Unsupported(format!("ECDSA on {curve:?} with {hash:?}"))),
                 };
                 UnparsedPublicKey::new(algorithm, point)
                     .verify(message, &minimal(signature))
@@ -135,6 +142,19 @@ impl Algorithm {
 fn bits_allowed(key: &Key) -> Result<(), Fault> {
     let bits = key.rsa_bits();
     RSA_BITS.contains(&bits).then_some(()).ok_or(Fault::KeySize(bits))
+}
+
+/// ECDSA on P-521 with SHA-512, which ring does not have and the roots of Nuvoton's newer TPMs use.
+fn p521(point: &[u8], message: &[u8], signature: &[u8]) -> Option<()> {
+    let key = p521::ecdsa::VerifyingKey::from_sec1_bytes(point).ok()?;
+    let (r, s) = two_integers(signature)?;
+    let mut fixed = [0; 2 * P521_LEN];
+    for (number, half) in [r, s].iter().zip(fixed.chunks_exact_mut(P521_LEN)) {
+        let start = P521_LEN.checked_sub(number.len())?;
+        half.get_mut(start..)?.copy_from_slice(number);
+    }
+    let signature = p521::ecdsa::Signature::from_slice(&fixed).ok()?;
+    key.verify(message, &signature).ok()
 }
 
 /// The numbers of an ECDSA signature in DER: ring reads nothing else, and a maker may have written BER.
