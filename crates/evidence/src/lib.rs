@@ -19,6 +19,7 @@ pub mod failure;
 pub mod freshness;
 mod hash;
 pub mod names;
+pub mod offline;
 pub mod policy;
 mod pss;
 mod quoted;
