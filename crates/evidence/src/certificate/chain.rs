@@ -16,7 +16,7 @@ use super::{
     signature::Fault,
 };
 
-/// How many issuers a chain may have, the root included. Intel's longest has six.
+/// How many issuers a chain may have, the root included.
 pub const MAX_ISSUERS: usize = 6;
 /// How many intermediates a device may send along with its certificate.
 pub const MAX_INTERMEDIATES_SENT: usize = 8;

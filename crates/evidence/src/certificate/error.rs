@@ -1,4 +1,7 @@
 //! Where a chain breaks, as data and as a sentence.
+//!
+//! Owns: the one sentence that an operator reads; it is whole, so none of these errors has a source to print after it.
+//! An attacker controls the names in it, which are made safe for a terminal where they are read.
 
 use domain::UnixTime;
 
@@ -10,7 +13,6 @@ use super::{CertificateError, MAX_INTERMEDIATES_SENT, MAX_ISSUERS};
 pub struct ChainError {
     depth: usize,
     certificate: String,
-    #[source]
     reason: ChainBreak,
     issuer_urls: Vec<String>,
 }
@@ -86,14 +88,13 @@ fn position(depth: usize, certificate: &str) -> String {
 pub enum ChainBreak {
     /// It cannot be read.
     #[error("it cannot be read: {0}")]
-    Unreadable(#[source] CertificateError),
+    Unreadable(CertificateError),
     /// One of the intermediates that were sent cannot be read.
     #[error("intermediate {number} of those sent with it cannot be read: {error}")]
     IntermediateUnreadable {
         /// Counted from 1.
         number: usize,
         /// Why.
-        #[source]
         error: CertificateError,
     },
     /// More intermediates than anybody needs.
@@ -185,7 +186,7 @@ pub enum ChainBreak {
     TooMuchWork,
     /// A certificate, and not an endorsement key's.
     #[error("it is no EK certificate: {0}")]
-    NotAnEk(#[source] NotAnEk),
+    NotAnEk(NotAnEk),
 }
 
 /// Why a certificate is not an endorsement key's.

@@ -25,7 +25,6 @@ pub struct UnreadableFile {
     /// Which certificate of the file, counted from 1; `None` for the whole file.
     pub number: Option<usize>,
     /// What is wrong with it.
-    #[source]
     pub why: CertificateError,
 }
 
