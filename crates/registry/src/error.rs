@@ -72,6 +72,12 @@ pub enum OpenError {
     /// Options for etcd beside a URL of another kind.
     #[error("TLS and user are for etcd, this registry is a file")]
     NotForFiles,
+    /// No file, and none is to be made.
+    #[error("there is no registry at '{}'", path.display())]
+    NotThere {
+        /// Where.
+        path: PathBuf,
+    },
     /// An SQLite database that is none of ours.
     #[error("'{}' is a database, but not a registry", path.display())]
     NotARegistry {

@@ -29,7 +29,7 @@ mod watch;
 
 pub use error::{EnrolError, OpenError, ReadError, Unavailable, WatchError, WriteError};
 pub use open::open;
-pub use options::{ClientIdentity, Options, TlsFiles, User};
+pub use options::{Absent, ClientIdentity, Options, TlsFiles, User};
 pub use port::{Listing, Registry, Revision, UnreadableDevice, Versioned};
 pub use record::{
     DeviceRecord, DeviceState, EkTrust, EvidencePolicy, PolicyRecord, PreviousPsk, PskSlots, SeenRecord,

@@ -17,6 +17,20 @@ pub struct Options {
     pub call_timeout: Duration,
     /// How often a quiet watch proves that it is alive. Default 2 s.
     pub alive_every: Duration,
+    /// What to do where a registry's file is not there. Default: make it.
+    pub absent: Absent,
+}
+
+/// What to do where a registry's file is not there. An etcd is there or it is unavailable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Absent {
+    /// Make it.
+    #[default]
+    Create,
+    /// Refuse: who only looks has mistyped the path.
+    Refuse,
+    /// Go on as if it were there and empty, and write nothing to the disk: for plans.
+    Empty,
 }
 
 impl Default for Options {
@@ -27,6 +41,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(3),
             call_timeout: Duration::from_secs(5),
             alive_every: Duration::from_secs(2),
+            absent: Absent::default(),
         }
     }
 }

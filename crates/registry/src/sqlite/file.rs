@@ -17,7 +17,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::{OpenError, Unavailable};
+use crate::{Absent, OpenError, Unavailable};
 
 const WHAT: &str = "the registry";
 /// "SBRG" in the file's header, so that `file` and we know it.
@@ -38,15 +38,23 @@ pub(super) fn id(path: &Path) -> io::Result<FileId> {
     fs::metadata(path).map(|m| FileId(m.dev(), m.ino()))
 }
 
-/// Opens the registry at `path`, and makes it if nothing is there.
-pub(super) fn open(path: &Path, busy: Duration) -> Result<Connection, OpenError> {
+/// Opens the registry at `path`; where nothing is there, `absent` says what to do.
+pub(super) fn open(path: &Path, busy: Duration, absent: Absent) -> Result<Connection, OpenError> {
     let unreadable = |source| OpenError::File {
         what: WHAT,
         path: path.to_owned(),
         source,
     };
     if !path.try_exists().map_err(unreadable)? {
-        make(path)?;
+        match absent {
+            Absent::Create => make(path)?,
+            Absent::Refuse => {
+                return Err(OpenError::NotThere {
+                    path: path.to_owned(),
+                });
+            }
+            Absent::Empty => return in_memory().map_err(|e| Unavailable::failed(e).into()),
+        }
     }
     let mode = fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o7777;
     if mode & 0o022 != 0 {
@@ -69,6 +77,13 @@ pub(super) fn connect(path: &Path, busy: Duration) -> rusqlite::Result<Connectio
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(busy)?;
+    Ok(connection)
+}
+
+/// An empty registry that ends with its connection.
+fn in_memory() -> rusqlite::Result<Connection> {
+    let connection = Connection::open_in_memory()?;
+    connection.execute_batch(TABLES)?;
     Ok(connection)
 }
 

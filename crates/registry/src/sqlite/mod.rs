@@ -36,10 +36,10 @@ pub(crate) struct SqliteStore {
 
 impl SqliteStore {
     pub(crate) async fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
-        let (path, busy) = (path.to_owned(), options.call_timeout);
+        let (path, busy, absent) = (path.to_owned(), options.call_timeout, options.absent);
         let opened = tokio::task::spawn_blocking({
             let path = path.clone();
-            move || file::open(&path, busy)
+            move || file::open(&path, busy, absent)
         });
         let connection = opened.await.map_err(Unavailable::failed)??;
         Ok(Self {

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{WatchError, store::Change};
+use crate::{Absent, WatchError, store::Change};
 
 fn options() -> Options {
     Options {
@@ -85,6 +85,24 @@ async fn other_files_are_refused_and_left_as_they_are() {
         .query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))
         .unwrap();
     assert_eq!(tables, 1);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_is_made_refused_or_empty_as_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("registry.db");
+    let told = |absent| Options {
+        absent,
+        ..Options::default()
+    };
+    let refused = SqliteStore::open(&path, &told(Absent::Refuse)).await;
+    assert!(matches!(refused, Err(OpenError::NotThere { .. })), "{refused:?}");
+    let empty = SqliteStore::open(&path, &told(Absent::Empty)).await.unwrap();
+    assert!(empty.list("").await.unwrap().is_empty());
+    assert!(!path.exists());
+    drop(SqliteStore::open(&path, &told(Absent::Create)).await.unwrap());
+    assert!(path.exists());
+    drop(SqliteStore::open(&path, &told(Absent::Refuse)).await.unwrap());
 }
 
 #[tokio::test]
