@@ -72,7 +72,8 @@ impl From<SignatureError> for Refusal {
 impl From<ReplayError> for Refusal {
     fn from(error: ReplayError) -> Self {
         match error {
-            ReplayError::NonceSeen => Self::EvidenceStale,
+            ReplayError::NonceSeen | ReplayError::NonceLate { .. } => Self::EvidenceStale,
+            ReplayError::RequestLate { .. } => Self::SignatureInvalid,
             ReplayError::RequestSeen | ReplayError::BeforeStart { .. } => Self::RequestReplayed,
             ReplayError::Full => Self::Overloaded,
         }

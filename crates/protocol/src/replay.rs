@@ -2,16 +2,14 @@
 //!
 //! Owns: the nonces of accepted evidence and of accepted request signatures, each for [`KEPT_FOR`], in bounded memory.
 //! Refuses: what was accepted before, what was made before this replica started (it cannot know whether that was
-//! used), and anything at all while the memory is full: it never forgets early to make room.
+//! used), what was made so long ago that it may have been forgotten (a head can be judged long before its body is
+//! there), and anything at all while the memory is full: it never forgets early to make room.
 //! Called by the proxy, behind a lock, with values that are verified already, so a stranger cannot fill it.
 //! Limits: each replica has its own, so N of them allow one request N times within the window. Times are whole
 //! seconds: pass as `started_at` the first full second after the start, and serve from then on. A signature whose
 //! client is ahead of our clock can outlive a restart by as much (at most 30 s).
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use domain::UnixTime;
 
@@ -37,6 +35,22 @@ pub enum ReplayError {
         /// When this replica started.
         started: UnixTime,
     },
+    /// The nonce of evidence is so old that its first use may be forgotten.
+    #[error("the nonce was issued at {issued}, which is too long before {now}")]
+    NonceLate {
+        /// When it was issued.
+        issued: UnixTime,
+        /// What our clock says.
+        now: UnixTime,
+    },
+    /// The request was signed so long ago that its first use may be forgotten.
+    #[error("signed at {created}, which is too long before {now}")]
+    RequestLate {
+        /// When it was signed.
+        created: UnixTime,
+        /// What our clock says.
+        now: UnixTime,
+    },
     /// The memory is full.
     #[error("the memory of accepted requests is full")]
     Full,
@@ -55,7 +69,8 @@ pub struct Seen {
     started_at: UnixTime,
     capacity: usize,
     known: BTreeSet<Entry>,
-    by_age: VecDeque<(UnixTime, Entry)>,
+    /// By when each may be forgotten: sorted, since a clock that is set back must not keep what comes after.
+    by_age: BTreeSet<(UnixTime, Entry)>,
 }
 
 impl Seen {
@@ -66,22 +81,27 @@ impl Seen {
             started_at,
             capacity,
             known: BTreeSet::new(),
-            by_age: VecDeque::new(),
+            by_age: BTreeSet::new(),
         }
     }
 
     /// Accepts the nonce of evidence that was verified.
     ///
     /// # Errors
-    /// Accepted before, or no room.
+    /// Accepted before, issued too long ago, or no room.
     pub fn accept_nonce(&mut self, nonce: &Nonce, now: UnixTime) -> Result<(), ReplayError> {
-        self.insert(Entry::Evidence(*nonce.as_bytes()), now, ReplayError::NonceSeen)
+        let issued = nonce.issued_at();
+        if now >= issued.plus(KEPT_FOR) {
+            return Err(ReplayError::NonceLate { issued, now });
+        }
+        let entry = Entry::Evidence(*nonce.as_bytes());
+        self.insert(entry, issued, now, ReplayError::NonceSeen)
     }
 
     /// Accepts a request whose signature was verified.
     ///
     /// # Errors
-    /// Signed before the start, accepted before, or no room.
+    /// Signed before the start, accepted before, signed too long ago, or no room.
     pub fn accept_signature(
         &mut self,
         signature: &VerifiedSignature,
@@ -94,8 +114,11 @@ impl Seen {
                 started: self.started_at,
             });
         }
+        if now >= created.plus(KEPT_FOR) {
+            return Err(ReplayError::RequestLate { created, now });
+        }
         let entry = Entry::Request(*signature.public_key(), *signature.nonce());
-        self.insert(entry, now, ReplayError::RequestSeen)
+        self.insert(entry, created, now, ReplayError::RequestSeen)
     }
 
     /// How many entries are remembered.
@@ -110,7 +133,14 @@ impl Seen {
         self.known.is_empty()
     }
 
-    fn insert(&mut self, entry: Entry, now: UnixTime, seen: ReplayError) -> Result<(), ReplayError> {
+    /// Remembers what was made at `made` until nobody accepts it any more, whatever the client's clock says.
+    fn insert(
+        &mut self,
+        entry: Entry,
+        made: UnixTime,
+        now: UnixTime,
+        seen: ReplayError,
+    ) -> Result<(), ReplayError> {
         self.forget(now);
         if self.known.contains(&entry) {
             return Err(seen);
@@ -119,12 +149,16 @@ impl Seen {
             return Err(ReplayError::Full);
         }
         self.known.insert(entry);
-        self.by_age.push_back((now.plus(KEPT_FOR), entry));
+        self.by_age.insert((made.max(now).plus(KEPT_FOR), entry));
         Ok(())
     }
 
     fn forget(&mut self, now: UnixTime) {
-        while let Some((_, entry)) = self.by_age.pop_front_if(|(until, _)| *until <= now) {
+        while let Some((until, entry)) = self.by_age.first().copied() {
+            if until > now {
+                break;
+            }
+            self.by_age.pop_first();
             self.known.remove(&entry);
         }
     }
