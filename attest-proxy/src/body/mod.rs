@@ -75,13 +75,29 @@ pub fn judge(class: Class, body: &[u8], models: &[String]) -> Result<Judged, Bod
 }
 
 /// Whether a policy's list has a model: by its exact name, or by `*`. What runs in a cloud leaves the house and is
-/// never meant by `*`.
+/// never meant by `*`; nor is a name that Ollama would trim or fold before it looks at its end.
 #[must_use]
 pub fn allows(models: &[String], model: &str) -> bool {
-    let leaves = || model.ends_with(":cloud") || model.ends_with("-cloud");
     models
         .iter()
-        .any(|m| m == model || (m == "*" && !model.is_empty() && !leaves()))
+        .any(|m| m == model || (m == "*" && is_plain(model) && !leaves(model)))
+}
+
+/// Letters, digits and the marks of a model's name, all ASCII.
+fn is_plain(model: &str) -> bool {
+    let mark = |b: u8| matches!(b, b'.' | b'_' | b'-' | b':' | b'/' | b'@');
+    !model.is_empty() && model.bytes().all(|b| b.is_ascii_alphanumeric() || mark(b))
+}
+
+/// Ollama does not mind the case of `cloud`.
+fn leaves(model: &str) -> bool {
+    [":cloud", "-cloud"].iter().any(|end| {
+        model
+            .len()
+            .checked_sub(end.len())
+            .and_then(|at| model.get(at..))
+            .is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+    })
 }
 
 #[cfg(test)]
@@ -163,7 +179,19 @@ mod tests {
     fn a_star_is_any_model_of_the_house() {
         let any = list(&["*"]);
         assert!(allows(&any, "llama3:8b"));
-        for cloud in ["gpt-oss:120b-cloud", "x:cloud", ""] {
+        // Ollama trims its names and does not mind their case (its `parseSourceSuffix`).
+        for cloud in [
+            "gpt-oss:120b-cloud",
+            "x:cloud",
+            "x:CLOUD",
+            "x:1b-Cloud",
+            "x:cloud ",
+            "x: cloud",
+            "x:cloud\u{a0}",
+            "x:cloud\n",
+            "x\u{17f}",
+            "",
+        ] {
             assert!(!allows(&any, cloud), "{cloud}");
         }
         assert!(allows(&list(&["x:cloud"]), "x:cloud"));
