@@ -12,7 +12,7 @@ use std::{
 
 use domain::{DeviceId, FleetName};
 use manifest::Fleet;
-use registry::{ClientIdentity, Options, Registry, RegistryUrl, TlsFiles, User};
+use registry::{Absent, ClientIdentity, Options, Registry, RegistryUrl, TlsFiles, User};
 
 use crate::{
     cli::{FleetArgs, PlanArgs, RegistryArgs},
@@ -85,21 +85,31 @@ impl Loaded {
         self.fleet.devices.iter().any(|device| device.id == *id)
     }
 
-    /// Opens the fleet's registry.
-    pub(crate) async fn registry(&self, args: &RegistryArgs) -> Result<Arc<dyn Registry>, Failure> {
+    /// Opens the fleet's registry; `absent`: what to do where its file is not there.
+    pub(crate) async fn registry(
+        &self,
+        args: &RegistryArgs,
+        absent: Absent,
+    ) -> Result<Arc<dyn Registry>, Failure> {
         let url = match &args.registry {
             Some(text) => registry_url(text)?,
             None => registry_url(&self.fleet.registry)?.relative_to(&self.folder),
         };
-        open(&url, args, &self.fleet.name).await
+        open(&url, args, &self.fleet.name, absent).await
     }
 }
 
-/// Opens the registry of the fleet that `device` commands name.
+/// Opens the registry of the fleet that `device` commands name. It must be there: none is made for a mistyped path.
 pub(crate) async fn fleet_registry(args: &FleetArgs) -> Result<Arc<dyn Registry>, Failure> {
     match (&args.manifest, &args.fleet, &args.registry.registry) {
-        (Some(manifest), _, _) => Loaded::read(manifest)?.registry(&args.registry).await,
-        (None, Some(fleet), Some(text)) => open(&registry_url(text)?, &args.registry, fleet).await,
+        (Some(manifest), _, _) => {
+            Loaded::read(manifest)?
+                .registry(&args.registry, Absent::Refuse)
+                .await
+        }
+        (None, Some(fleet), Some(text)) => {
+            open(&registry_url(text)?, &args.registry, fleet, Absent::Refuse).await
+        }
         // The command line's own rules leave nothing else.
         (None, _, _) => Err(Failure::Usage(
             "no fleet is named".to_owned(),
@@ -112,8 +122,9 @@ async fn open(
     url: &RegistryUrl,
     args: &RegistryArgs,
     fleet: &FleetName,
+    absent: Absent,
 ) -> Result<Arc<dyn Registry>, Failure> {
-    registry::open(url, &options(args), fleet)
+    registry::open(url, &options(args, absent), fleet)
         .await
         .map_err(Failure::RegistryOpen)
 }
@@ -125,7 +136,7 @@ fn registry_url(text: &str) -> Result<RegistryUrl, Failure> {
     })
 }
 
-fn options(args: &RegistryArgs) -> Options {
+fn options(args: &RegistryArgs, absent: Absent) -> Options {
     let identity = match (&args.registry_cert, &args.registry_key) {
         (Some(cert), Some(key)) => Some(ClientIdentity {
             cert: cert.clone(),
@@ -144,6 +155,7 @@ fn options(args: &RegistryArgs) -> Options {
     Options {
         tls,
         user,
+        absent,
         ..Options::default()
     }
 }

@@ -11,7 +11,7 @@
 
 mod common;
 
-use std::fs;
+use std::{fs, path::Path};
 
 use common::{DEMO, run};
 
@@ -116,6 +116,15 @@ fn a_manifest_is_valid_or_told_all_that_is_wrong() {
     assert_eq!(run(dir.path(), &["validate", "absent.toml"]).code, 1);
 }
 
+fn make_registry(path: &Path) {
+    let url = format!("sqlite:{}", path.display()).parse().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let options = registry::Options::default();
+    runtime
+        .block_on(registry::open(&url, &options, &"demo".parse().unwrap()))
+        .unwrap();
+}
+
 #[test]
 fn a_device_or_registry_that_is_not_there() {
     let dir = tempfile::tempdir().unwrap();
@@ -147,6 +156,7 @@ fn a_device_or_registry_that_is_not_there() {
         ],
     );
     assert_eq!(ran.code, 1, "{}", ran.err);
+    make_registry(&dir.path().join("registry.db"));
     let ran = run(dir.path(), &["device", "list", "--manifest", "demo.toml"]);
     assert_eq!((ran.code, ran.out.as_str()), (0, "no device is registered\n"));
     let ran = run(
@@ -205,4 +215,19 @@ fn libraries_say_nothing_while_a_tpm_is_waited_for() {
     );
     assert_eq!(ran.code, 1);
     assert!(ran.err.starts_with("error: "), "{}", ran.err);
+}
+
+#[test]
+fn looking_makes_no_registry() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("demo.toml"), DEMO).unwrap();
+    let ran = run(dir.path(), &["device", "list", "--manifest", "demo.toml"]);
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(ran.err.contains("there is no registry at"), "{}", ran.err);
+    let ran = run(
+        dir.path(),
+        &["plan", "demo.toml", "--tcti", "device:/dev/no-such-tpm"],
+    );
+    assert_eq!(ran.code, 1);
+    assert!(!dir.path().join("registry.db").exists());
 }

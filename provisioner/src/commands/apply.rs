@@ -6,6 +6,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use domain::Sha256Digest;
+use registry::Absent;
 
 use super::prepare::{self, Prepared};
 use crate::{
@@ -20,13 +21,15 @@ pub(super) async fn run(args: &ApplyArgs, reporter: &mut dyn Reporter) -> Result
     let Prepared {
         plan,
         mut ports,
-        registry,
+        loaded,
     } = prepare::prepare(&args.plan).await?;
     if args.dry_run {
         return prepare::print(&plan, reporter);
     }
     let digest = args.confirm.or_else(|| ask(args, &plan));
     let confirmed = plan.confirm(digest.as_ref())?;
+    // Only now may a registry be made where none was: a plan, and one that is refused, leaves nothing behind.
+    let registry = loaded.registry(&args.plan.registry, Absent::Create).await?;
     let devices = engine::apply(&plan, &confirmed, &mut ports, &*registry, reporter).await?;
     reporter.event(&Event::Done { devices: &devices });
     Ok(())

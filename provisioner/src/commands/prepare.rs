@@ -1,9 +1,9 @@
 //! Looking and planning: what `plan` shows and `apply` starts from. Changes nothing.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use domain::{DeviceId, EkDigest, PolicyName};
-use registry::Registry;
+use registry::{Absent, Registry};
 
 use crate::{
     adapters,
@@ -20,7 +20,8 @@ use crate::{
 pub(super) struct Prepared {
     pub(super) plan: Plan,
     pub(super) ports: Ports,
-    pub(super) registry: Arc<dyn Registry>,
+    /// The manifest, which knows where the registry is.
+    pub(super) loaded: Loaded,
 }
 
 /// `provisioner plan`.
@@ -43,7 +44,7 @@ pub(super) fn print(plan: &Plan, reporter: &mut dyn Reporter) -> Result<(), Fail
 pub(super) async fn prepare(args: &PlanArgs) -> Result<Prepared, Failure> {
     let loaded = Loaded::read(&args.manifest)?;
     let wanted = loaded.wanted(args)?;
-    let registry = loaded.registry(&args.registry).await?;
+    let registry = loaded.registry(&args.registry, Absent::Empty).await?;
     let mut ports = adapters::real();
     let mut policies = BTreeMap::new();
     for one in &wanted {
@@ -51,12 +52,15 @@ pub(super) async fn prepare(args: &PlanArgs) -> Result<Prepared, Failure> {
             policies.insert(one.policy.clone(), policy_record(policy));
         }
     }
-    let plan = plan(&mut ports, &*registry, loaded.fleet.name, policies, &wanted).await?;
-    Ok(Prepared {
-        plan,
-        ports,
-        registry,
-    })
+    let plan = plan(
+        &mut ports,
+        &*registry,
+        loaded.fleet.name.clone(),
+        policies,
+        &wanted,
+    )
+    .await?;
+    Ok(Prepared { plan, ports, loaded })
 }
 
 /// Looks at every device and decides; all refusals are told at once.
