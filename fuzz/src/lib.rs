@@ -1,0 +1,20 @@
+//! What each fuzz target does with the bytes it is given: one function for each parser that an attacker reaches.
+//!
+//! Owns: the promises that hold for every input. No function panics; what parses encodes to the same bytes; nothing that
+//! was not signed by the one good key is accepted. `fuzz_targets/` only hands over the bytes, and [`seeds`] has
+//! what to start from.
+//! Refuses: to be shipped. A panic here is a finding.
+
+#![forbid(unsafe_code)]
+
+mod appraisal;
+mod eventlog;
+mod protocol;
+pub mod seeds;
+mod structures;
+pub mod vector;
+
+pub use appraisal::{certificates, evidence, keys};
+pub use eventlog::{event_log, uefi_variable};
+pub use protocol::{credentials, header_bytes, messages, request_signature, session_token};
+pub use structures::{attest, pcr_selections, public, signature};

@@ -1,0 +1,174 @@
+//! What fuzzing starts from: a folder for each target, most of it out of the vectors.
+
+use std::{error::Error, fs, path::Path};
+
+use domain::{FleetRoot, Sha256Digest, UnixTime};
+use protocol::{
+    FleetKeys, headers,
+    signature::{RequestParts, SessionKey, sign},
+};
+use zeroize::Zeroizing;
+
+use crate::vector::Vector;
+
+/// Writes them below `folder`.
+///
+/// # Errors
+/// A vector that is none, a folder that cannot be written.
+pub fn write(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/evidence/vectors");
+    for entry in fs::read_dir(vectors)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let name = path.file_stem().ok_or("a name")?.to_string_lossy().into_owned();
+            of_vector(folder, &name, &Vector::read(&fs::read_to_string(&path)?))?;
+        }
+    }
+    of_certificates(folder)?;
+    of_event_logs(folder)?;
+    of_protocol(folder)
+}
+
+fn put(folder: &Path, target: &str, name: &str, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
+    let folder = folder.join(target);
+    fs::create_dir_all(&folder)?;
+    Ok(fs::write(folder.join(name), bytes)?)
+}
+
+fn of_vector(folder: &Path, name: &str, vector: &Vector) -> Result<(), Box<dyn Error>> {
+    let (quote, signature, pcrs) = (
+        vector.bytes("/quote"),
+        vector.bytes("/signature"),
+        vector.bytes("/pcrs"),
+    );
+    put(folder, "attest", name, &quote)?;
+    put(folder, "signature", name, &signature)?;
+    put(folder, "public", name, &vector.bytes("/ak/public"))?;
+    put(folder, "keys", name, &vector.bytes("/ak/public"))?;
+    if let (Ok(a), Ok(b)) = (u8::try_from(quote.len()), u8::try_from(signature.len())) {
+        let whole = [&[a, b], &quote[..], &signature, &pcrs].concat();
+        put(folder, "evidence", name, &whole)?;
+    }
+    // The selection stands behind qualifiedSigner, extraData of 32 octets, clock info and firmware version.
+    if let Some(selection) = quote.get(101..quote.len().saturating_sub(34)) {
+        put(folder, "pcr_selections", name, selection)?;
+    }
+    let session = format!(
+        r#"{{"quote":{:?},"signature":{:?},"pcrs":{:?},"nonce":"BA==","public_key":"BQ=="}}"#,
+        data_encoding::BASE64.encode(&quote),
+        data_encoding::BASE64.encode(&signature),
+        data_encoding::BASE64.encode(&pcrs)
+    );
+    put(folder, "messages", name, session.as_bytes())?;
+    let lines = [
+        (headers::PSK, "a".repeat(43)),
+        (headers::QUOTE, headers::bytes(&quote)),
+        (headers::QUOTE_SIGNATURE, headers::bytes(&signature)),
+        (headers::QUOTE_PCRS, headers::bytes(&pcrs)),
+        (headers::QUOTE_NONCE, headers::bytes(&[4; 32])),
+    ];
+    let lines = lines.map(|(name, value)| format!("{name}: {value}\n"));
+    put(folder, "credentials", name, lines.concat().as_bytes())?;
+    put(folder, "header_bytes", name, headers::bytes(&pcrs).as_bytes())
+}
+
+/// A root and an EK certificate under it, made with openssl: DER, PEM, and padded as a TPM's NV index holds it.
+fn of_certificates(folder: &Path) -> Result<(), Box<dyn Error>> {
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("certificates"))? {
+        let path = entry?.path();
+        let name = path.file_name().ok_or("a name")?.to_string_lossy().into_owned();
+        put(folder, "certificates", &name, &fs::read(&path)?)?;
+    }
+    Ok(())
+}
+
+/// A SHA-1 log and a crypto-agile one, of three events each.
+fn of_event_logs(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let words = |list: &[u32]| -> Vec<u8> { list.iter().flat_map(|word| word.to_le_bytes()).collect() };
+    let sha1 = |pcr, kind, data: &[u8]| {
+        let len = u32::try_from(data.len()).unwrap_or_default();
+        [&words(&[pcr, kind])[..], &[1; 20], &words(&[len]), data].concat()
+    };
+    let name = "SecureBoot";
+    let mut variable = vec![0x61; 16];
+    variable.extend(10_u64.to_le_bytes());
+    variable.extend(1_u64.to_le_bytes());
+    variable.extend(name.encode_utf16().flat_map(u16::to_le_bytes));
+    variable.push(1);
+    put(folder, "uefi_variable", "secure-boot", &variable)?;
+    let plain = [
+        sha1(0, 8, b"v1.0"),
+        sha1(7, 0x8000_0001, &variable),
+        sha1(7, 4, &[0; 4]),
+        vec![0xff; 16],
+    ];
+    put(folder, "event_log", "sha1", &plain.concat())?;
+    let mut spec = b"Spec ID Event03\0\0\0\0\0\0\x02\x00\x02\x02\0\0\0".to_vec();
+    spec.extend([0x04, 0, 20, 0, 0x0b, 0, 32, 0, 0]);
+    let mut agile = [
+        &words(&[0, 3])[..],
+        &[0; 20],
+        &words(&[u32::try_from(spec.len())?]),
+        &spec,
+    ]
+    .concat();
+    for (pcr, kind, data) in [
+        (0, 8, &b"v1.0"[..]),
+        (7, 0x8000_0001, &variable),
+        (11, 13, b".linux\0"),
+    ] {
+        agile.extend(words(&[pcr, kind, 2]));
+        agile.extend([&[0x04, 0][..], &[1; 20], &[0x0b, 0], &[2; 32]].concat());
+        agile.extend(words(&[u32::try_from(data.len())?]));
+        agile.extend(data);
+    }
+    put(folder, "event_log", "crypto-agile", &agile)
+}
+
+fn of_protocol(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let key = SessionKey::from_seed(&Zeroizing::new([7; 32]));
+    let body_digest = Sha256Digest::of(b"");
+    let request = RequestParts {
+        method: "POST",
+        path: "/api/chat",
+        query: None,
+        body_digest: &body_digest,
+        session: "fuzz.token",
+    };
+    let signed = sign(&key, &request, UnixTime::from_secs(1_700_000_000), [9; 16]);
+    let lines = [signed.content_digest, signed.signature_input, signed.signature].join("\n");
+    put(folder, "request_signature", "good", lines.as_bytes())?;
+    // A token's claims: fields with their lengths, as docs/protocol.md lists them.
+    let keys = FleetKeys::derive(
+        "fuzz".parse()?,
+        &FleetRoot::copy_from(&[0x42; 32]).ok_or("a root")?,
+    );
+    let claims = protocol::token::Claims {
+        fleet: "demo".parse()?,
+        audience: "https://llm.example".parse()?,
+        device: "kiosk-01".parse()?,
+        psk: domain::PskDigest::of(b"psk"),
+        ak_name: domain::TpmName::try_from([&[0, 0x0b][..], &[3; 32]].concat())?,
+        public_key: key.public_key(),
+        generation: 1,
+        policy: "kiosk".parse()?,
+        policy_revision: 1,
+        reset_count: 2,
+        restart_count: 3,
+        expires_at: UnixTime::from_secs(1_800_000_000),
+    };
+    let token = protocol::token::mint(&protocol::KeyRing::new(keys, None), &claims);
+    put(folder, "session_token", "text", token.as_bytes())?;
+    let (_, sealed) = token.split_once('.').ok_or("a token")?;
+    let sealed = data_encoding::BASE64URL_NOPAD.decode(sealed.as_bytes())?;
+    let (claims, _) = sealed.split_at(sealed.len() - 32);
+    put(folder, "session_token", "claims", claims)?;
+    let challenge = br#"{"nonce":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=","audience":"https://llm.example","bank":"sha256","select":[7,11],"expires_in":60,"now":1700000000}"#;
+    put(folder, "messages", "challenge", challenge)?;
+    put(
+        folder,
+        "messages",
+        "granted",
+        br#"{"session":"a.b","expires_in":600,"device":"kiosk-01"}"#,
+    )
+}
