@@ -213,10 +213,18 @@ impl LastSeen {
     }
 
     /// Takes a record, unless a newer one is known: the watch can be behind what this replica wrote itself.
+    /// Counters that went back are not taken, only the revision at which they stand: no proxy that appraises accepts
+    /// such a quote, so that whoever wrote them wants an older state of the TPM to pass for new.
     pub fn advance(&self, new: Versioned<SeenRecord>) {
         let new = Arc::new(new);
         self.0.rcu(|old| match old {
             Some(old) if old.revision >= new.revision => Some(Arc::clone(old)),
+            Some(old) if counters(&new.value).follow(Some(&counters(&old.value))).is_err() => {
+                Some(Arc::new(Versioned {
+                    value: old.value.clone(),
+                    revision: new.revision,
+                }))
+            }
             _ => Some(Arc::clone(&new)),
         });
     }

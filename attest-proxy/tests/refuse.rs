@@ -218,6 +218,37 @@ async fn counters_written_by_another_replica_count() {
     assert_eq!(rig.chat(&fields).await.status, 200);
 }
 
+/// All that a proxy may write is what was seen. One that was broken into cannot make the others forget a reset.
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_that_were_put_back_make_nothing_fresh() {
+    let mut rig = Rig::new().await;
+    let old = rig.tpm.clock;
+    rig.tpm.clock.reset_count += 1;
+    let fields = rig.quoted("POST", "/api/chat", CHAT).await;
+    assert_eq!(rig.chat(&fields).await.status, 200);
+    let kiosk = "kiosk".parse().unwrap();
+    let seen = rig.registry.seen(&kiosk).await.unwrap().unwrap();
+    let back = registry::SeenRecord {
+        reset_count: old.reset_count,
+        clock: 0,
+        ..seen.value
+    };
+    rig.registry
+        .put_seen(&kiosk, back, Some(seen.revision))
+        .await
+        .unwrap();
+    rig.tpm.clock = old;
+    for _ in 0..10 {
+        let fields = rig.quoted("POST", "/api/chat", CHAT).await;
+        refused(&rig.chat(&fields).await, 401, "evidence-stale");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The TPM as it is goes on, over what was written.
+    rig.tpm.clock.reset_count += 1;
+    let fields = rig.quoted("POST", "/api/chat", CHAT).await;
+    assert_eq!(rig.chat(&fields).await.status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_opened_by_good_evidence_alone() {
     let mut rig = Rig::new().await;
