@@ -14,6 +14,9 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::Subsc
 
 use crate::gate::Who;
 
+/// How much of a method is logged, in bytes; a method is ASCII.
+const MAX_METHOD: usize = 16;
+
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
@@ -73,7 +76,7 @@ impl Line<'_> {
         };
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let device = device.map(tracing::field::display);
-        let method = parts.method.as_str();
+        let method = method(parts);
         match self.refusal {
             None if !tracing::enabled!(target: "decision", Level::INFO) => {}
             None => tracing::info!(
@@ -101,6 +104,12 @@ impl Line<'_> {
     }
 }
 
+/// A stranger's method is any token, as long as a head may be.
+fn method(parts: &Parts) -> &str {
+    let text = parts.method.as_str();
+    text.get(..MAX_METHOD).unwrap_or(text)
+}
+
 fn path(parts: &Parts) -> String {
     parts
         .uri
@@ -109,4 +118,22 @@ fn path(parts: &Parts) -> String {
         .take(128)
         .flat_map(char::escape_default)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strangers_method_and_path_are_escaped_and_cut() {
+        let (parts, ()) = http::Request::builder()
+            .method("X".repeat(5000).as_str())
+            .uri(format!("/{}", "\u{e9}".repeat(500)))
+            .body(())
+            .unwrap()
+            .into_parts();
+        assert_eq!(method(&parts), "X".repeat(MAX_METHOD));
+        let path = path(&parts);
+        assert!(path.is_ascii() && path.len() < 1000, "{path}");
+    }
 }
