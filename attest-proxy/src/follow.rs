@@ -1,22 +1,32 @@
 //! Following the registry: the newest view, and how long ago the registry was last proven alive.
 //!
 //! Owns: the one task that reads the watch, and the rule that a view is worth nothing once the registry has given no
-//! sign of life for longer than `registry-max-age`. Readers take the view without a lock.
+//! sign of life for longer than `registry-max-age`. Readers take the view without a lock. A [`Lease`] tells who is being
+//! answered that it may be used no longer.
 //! Refuses: to end. A registry that is away, at the start or later, is tried again until it is there.
 
 use std::{
+    fmt,
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, Guard};
+use domain::PskDigest;
 use registry::{Registry, Update, WatchError};
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 
-use crate::{config::Settings, registry_options, view::View};
+use crate::{
+    clock::Clock,
+    config::Settings,
+    registry_options,
+    view::{Found, View},
+};
 
 /// The longest pause between two attempts to reach the registry.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -25,11 +35,28 @@ const PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Follow {
     view: ArcSwap<View>,
+    changed: watch::Sender<()>,
     registry: OnceLock<Arc<dyn Registry>>,
     started: Instant,
     /// Milliseconds after `started` of the last sign of life, plus one; 0: none yet.
     alive: AtomicU64,
     max_age: Duration,
+}
+
+/// The time for which a device may be answered: comes to its end when the registry says so.
+pub struct Lease(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Lease {
+    /// Whether it is over; wakes the task when it will be.
+    pub fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lease")
+    }
 }
 
 /// How well the registry is known.
@@ -49,6 +76,7 @@ impl Follow {
     pub fn new(max_age: Duration) -> Arc<Self> {
         Arc::new(Self {
             view: ArcSwap::default(),
+            changed: watch::Sender::new(()),
             registry: OnceLock::new(),
             started: Instant::now(),
             alive: AtomicU64::new(0),
@@ -66,6 +94,20 @@ impl Follow {
     #[must_use]
     pub fn last_view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// What ends when the device of `psk` may be used no longer. A registry that is away ends nothing that runs.
+    #[must_use]
+    pub fn lease(self: &Arc<Self>, psk: PskDigest, clock: Clock) -> Lease {
+        let (follow, mut changed) = (Arc::clone(self), self.changed.subscribe());
+        Lease(Box::pin(async move {
+            while matches!(follow.last_view().find(&psk, clock.now()), Found::Device(_)) {
+                if changed.changed().await.is_err() {
+                    // Nobody follows any more: the program ends.
+                    return std::future::pending().await;
+                }
+            }
+        }))
     }
 
     /// The registry, once it was reached.
@@ -96,6 +138,7 @@ impl Follow {
                 let (usable, unusable) = view.count();
                 tracing::info!(target: "registry", usable, unusable, "the registry was read");
                 self.view.store(Arc::new(view));
+                self.changed.send_replace(());
             }
             Update::Seen(device, seen) => {
                 if let Some(device) = self.view.load().device(&device) {

@@ -15,6 +15,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use protocol::{ErrorShape, Refusal, headers, nonce::Nonce};
 
 use crate::{
+    follow::Lease,
     upstream::{Stream, StreamError},
     wire::Busy,
 };
@@ -49,6 +50,15 @@ impl Body {
             kind: Kind::Stream(stream),
             _busy: None,
         }
+    }
+
+    /// Ends what comes from the upstream when `lease` does.
+    #[must_use]
+    pub fn leased(mut self, lease: Lease) -> Self {
+        if let Kind::Stream(stream) = &mut self.kind {
+            stream.lease(lease);
+        }
+        self
     }
 
     /// Keeps the connection busy until the last byte of this was taken.

@@ -222,7 +222,12 @@ impl Proxy {
         match proof {
             Proof::NotDemanded => Ok(()),
             Proof::Signed(signed) => {
+                let (psk, device) = who;
+                signed
+                    .still(self.site.subject(device, psk), device, now)
+                    .map_err(|(refusal, why)| Refused::of(refusal, who, why))?;
                 let verified = signed
+                    .head
                     .with_body(&Sha256Digest::of(body))
                     .map_err(|e| Refused::of(e, who, e))?;
                 self.replays
@@ -294,6 +299,7 @@ impl Proxy {
             models,
         )
         .await
+        .map(|response| response.map(|body| body.leased(self.follow.lease(*who.0, self.clock.clone()))))
         .map_err(|e| Refused::of(e.refusal(), who, e))
     }
 }

@@ -20,7 +20,7 @@ use protocol::{
     nonce::{self, Nonce},
 };
 
-pub use proof::{Proof, Quoted};
+pub use proof::{Proof, Quoted, Signed};
 
 use crate::{
     head::Head,

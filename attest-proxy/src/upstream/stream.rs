@@ -1,7 +1,7 @@
 //! An answer of the upstream, passed on chunk by chunk as it comes.
 //!
 //! Owns: what happens at its end. Read to its end, the connection goes back to the pool; dropped before, it is closed,
-//! so that the upstream stops; broken, the client gets an error object in the form of what it was reading (NDJSON or
+//! so that the upstream stops; broken, or its device revoked, the client gets an error object in the form of what it was reading (NDJSON or
 //! SSE), because a status that was sent is never rewritten. Trailers are dropped.
 
 use std::{
@@ -21,6 +21,7 @@ use super::{
     InFlight,
     pool::{Link, Pool},
 };
+use crate::follow::Lease;
 
 /// An answer that broke where no error object can say so: the client's connection is closed.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,9 @@ pub enum StreamError {
     /// No chunk came in time.
     #[error("no chunk from the upstream in time")]
     Stalled,
+    /// The device that is answered may be used no longer.
+    #[error("the device was suspended or retired meanwhile, or its key ended")]
+    Revoked,
 }
 
 /// A body on its way from the upstream.
@@ -44,7 +48,8 @@ pub struct Stream {
     last: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
-    _permit: InFlight,
+    lease: Option<Lease>,
+    permit: Option<InFlight>,
 }
 
 /// How an error in the middle of an answer is written.
@@ -97,8 +102,14 @@ impl Stream {
             last: Instant::now(),
             timer: None,
             ended: false,
-            _permit: permit,
+            lease: None,
+            permit: Some(permit),
         }
+    }
+
+    /// Ends the answer when `lease` does, whether or not the upstream is saying anything.
+    pub fn lease(&mut self, lease: Lease) {
+        self.lease = Some(lease);
     }
 
     /// Ends the answer after a failure, with an error object where the form has one.
@@ -109,6 +120,7 @@ impl Stream {
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         self.ended = true;
         self.link = None;
+        self.permit = None;
         tracing::warn!(target: "upstream", error = %error, "an answer broke in the middle");
         Poll::Ready(Some(match self.form.error(refusal) {
             Some(object) => Ok(Frame::data(object)),
@@ -141,6 +153,14 @@ impl Body for Stream {
         let this = self.get_mut();
         if this.ended {
             return Poll::Ready(None);
+        }
+        if this
+            .lease
+            .as_mut()
+            .is_some_and(|lease| lease.poll_over(cx).is_ready())
+        {
+            this.lease = None;
+            return this.fail(Refusal::PskUnknown, StreamError::Revoked);
         }
         loop {
             match Pin::new(&mut this.body).poll_frame(cx) {
