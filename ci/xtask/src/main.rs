@@ -1,9 +1,10 @@
 //! `cargo xtask`: what the scripts of `ci/` cannot say in a few lines of shell.
 //!
-//! Owns: the architecture check and the demo's runner. Refuses: to be shipped; no other crate may depend on it. No attacker here: it reads
+//! Owns: the architecture check, the demo's runner and the benchmarks' table. Refuses: to be shipped; no other crate may depend on it. No attacker here: it reads
 //! this repository and talks to processes that it started on loopback.
 
 mod arch;
+mod bench;
 mod demo;
 
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ struct Args {
 enum Task {
     /// Compares the crates with ARCHITECTURE.md and THREAT_MODEL.md.
     Arch,
+    /// Measures; `ci/bench` calls this.
+    Bench(bench::Options),
     /// Runs the whole line once; `ci/demo` installs and builds what it needs, then calls this.
     Demo(demo::Options),
 }
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let root = root();
     match Args::parse().task {
         Task::Arch => arch::run(&root),
+        Task::Bench(options) => bench::run(&root, &options),
         Task::Demo(options) => demo::run(&root, &options),
     }
 }

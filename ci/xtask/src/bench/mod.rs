@@ -1,0 +1,137 @@
+//! `cargo xtask bench`: runs a benchmark, prints what was measured beside what must be reached, and may keep it.
+//!
+//! Owns: the figures that must be reached, the table and docs/benchmarks.md. The measuring is the benchmark's own, in
+//! `crates/evidence/benches`. Refuses to judge a figure for which there is no demand.
+
+mod host;
+mod keylime;
+mod table;
+
+use std::{
+    fs, io,
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+};
+
+use clap::{Args, Subcommand};
+use serde::Deserialize;
+
+use host::Host;
+use keylime::Keylime;
+
+/// What to measure.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// The appraisal of quotes beside the bare signature check, and an event log.
+    Evidence {
+        /// Installs Keylime from PyPI into target/keylime and measures its verifier on the same quotes.
+        #[arg(long)]
+        keylime: bool,
+        /// Keeps the result in docs/benchmarks.md.
+        #[arg(long)]
+        write: bool,
+    },
+}
+
+/// What `benches/appraisal.rs` prints.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Measured {
+    pub(crate) turns: u32,
+    pub(crate) turn_ms: u32,
+    pub(crate) appraisals: Vec<Appraisal>,
+    pub(crate) log: Log,
+}
+
+/// One key's scheme. Rates are per second on one core.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Appraisal {
+    pub(crate) vector: String,
+    pub(crate) scheme: String,
+    pub(crate) bare_per_second: f64,
+    pub(crate) whole_per_second: f64,
+    pub(crate) ratio: f64,
+    pub(crate) bare_allocations: u64,
+    pub(crate) whole_allocations: u64,
+}
+
+/// The event log. Times are in microseconds.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Log {
+    pub(crate) bytes: usize,
+    pub(crate) events: usize,
+    pub(crate) pcrs: usize,
+    pub(crate) parsed_us: f64,
+    pub(crate) replayed_us: f64,
+    pub(crate) data_proven_us: f64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    #[error("cannot run {0}")]
+    Run(&'static str, #[source] io::Error),
+    #[error("{0} failed")]
+    Failed(&'static str),
+    #[error("the benchmark did not print what it should")]
+    Output(#[source] serde_json::Error),
+    #[error("cannot write {0}")]
+    Write(&'static str, #[source] io::Error),
+}
+
+pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
+    let What::Evidence { keylime, write } = options.what;
+    match evidence(root, keylime, write) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            table::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether everything that must be reached is.
+fn evidence(root: &Path, keylime: bool, write: bool) -> Result<bool, BenchError> {
+    const DOCUMENT: &str = "docs/benchmarks.md";
+    let host = Host::read(root);
+    let arguments = [
+        "bench",
+        "--quiet",
+        "--package",
+        "evidence",
+        "--bench",
+        "appraisal",
+    ];
+    let printed = output(
+        Command::new("cargo").args(arguments).current_dir(root),
+        "cargo bench",
+    )?;
+    let measured: Measured = serde_json::from_slice(&printed).map_err(BenchError::Output)?;
+    let beside = if keylime {
+        keylime::measure(root, &measured)?
+    } else {
+        Vec::<Keylime>::new()
+    };
+    let (text, reached) = table::evidence(&host, &measured, &beside);
+    table::show(&text);
+    if write {
+        fs::write(root.join(DOCUMENT), text).map_err(|error| BenchError::Write(DOCUMENT, error))?;
+    }
+    Ok(reached)
+}
+
+/// Standard output of a program that succeeds; what it complains of is shown.
+fn output(command: &mut Command, name: &'static str) -> Result<Vec<u8>, BenchError> {
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| BenchError::Run(name, error))?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(BenchError::Failed(name))
+    }
+}
