@@ -59,6 +59,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Summary {
     pub(crate) device: DeviceId,
     pub(crate) outcome: Outcome,
+    #[serde(serialize_with = "crate::plan::path")]
     pub(crate) volume: PathBuf,
     pub(crate) psk: PskDigest,
     pub(crate) ek: Option<EkDigest>,

@@ -11,7 +11,10 @@ mod show;
 mod tests;
 mod wanted;
 
-use std::path::PathBuf;
+use std::{
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
 
 use domain::{DeviceId, EkDigest, FleetName, PcrSelection, PolicyName, ProfileName, Sha256Digest};
 use registry::{EkTrust, PolicyRecord, Revision};
@@ -69,6 +72,7 @@ pub(crate) struct Target {
     pub(crate) ek_trust: EkTrust,
     #[serde(serialize_with = "text")]
     pub(crate) ak_handle: AkHandle,
+    #[serde(serialize_with = "path")]
     pub(crate) volume: PathBuf,
     pub(crate) size: u64,
     #[serde(serialize_with = "text")]
@@ -121,8 +125,10 @@ pub(crate) struct Confirmed(());
 impl Plan {
     /// SHA-256 over the plan as JSON: the same world and wish, the same digest.
     pub(crate) fn digest(&self) -> Sha256Digest {
-        // A plan is plain data: strings, numbers and lists, which always have a JSON form.
-        Sha256Digest::of(&serde_json::to_vec(self).unwrap_or_default())
+        // A plan is plain data, which always has a JSON form. Should one have none, it still must not share its digest
+        // with another: whoever confirmed that one would have confirmed this.
+        let text = serde_json::to_vec(self).unwrap_or_else(|_| format!("{self:?}").into_bytes());
+        Sha256Digest::of(&text)
     }
 
     /// Whether a step in it cannot be undone.
@@ -145,6 +151,17 @@ impl Plan {
     pub(crate) fn is_empty(&self) -> bool {
         let idle = |device: &DevicePlan| device.steps.is_empty() && device.irreversible.is_empty();
         self.policies.is_empty() && self.devices.iter().all(idle)
+    }
+}
+
+/// A path as it is; one that is not text, which JSON cannot hold, as its bytes: no two paths look the same.
+pub(crate) fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    match path.to_str() {
+        Some(text) => serializer.serialize_str(text),
+        None => {
+            let hex = data_encoding::HEXLOWER.encode(path.as_os_str().as_bytes());
+            serializer.collect_map([("bytes", hex)])
+        }
     }
 }
 

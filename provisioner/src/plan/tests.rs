@@ -1,6 +1,6 @@
 //! Every decision: what was seen, and the plan or the refusal that comes of it. Plans are golden texts.
 
-use std::path::Path;
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 
 use domain::{
     EkDigest, HashAlg, PcrIndex, PcrValue, PskDigest, TpmName, TpmPublic, UnixTime, VolumeKeyDigest,
@@ -414,4 +414,24 @@ fn every_refusal_has_a_sentence_and_a_hint() {
         let text = refusal.to_string();
         assert!(!text.ends_with('.') && !refusal.hint().is_empty(), "{text}");
     }
+}
+
+#[test]
+fn a_path_that_is_no_text_has_a_digest_of_its_own() {
+    let digest = |bytes: &[u8]| {
+        let mut wanted = demo();
+        wanted.volume = Path::new(OsStr::from_bytes(bytes)).to_owned();
+        let devices = vec![decide(&wanted, &fresh()).unwrap()];
+        let fleet = "demo".parse().unwrap();
+        Plan {
+            fleet,
+            policies: vec![],
+            devices,
+        }
+        .digest()
+    };
+    let nothing = domain::Sha256Digest::of(b"");
+    assert_ne!(digest(b"/out\xff/k.luks"), nothing);
+    assert_ne!(digest(b"/out\xff/k.luks"), digest(b"/out\xfe/k.luks"));
+    assert_eq!(digest(b"/out\xff/k.luks"), digest(b"/out\xff/k.luks"));
 }
