@@ -61,6 +61,9 @@ pub(crate) enum JournalFault {
         line: usize,
         source: serde_json::Error,
     },
+    /// A link, a pipe, a folder.
+    #[error("'{}' is not a regular file, so it is no journal", path.display())]
+    NotAFile { path: PathBuf },
     /// Far longer than any journal.
     #[error("'{}' is too long for a journal", path.display())]
     TooLong { path: PathBuf },
@@ -80,6 +83,7 @@ impl JournalFault {
                 "was it written by a newer version? moving '{}' away starts anew",
                 path.display()
             )),
+            Self::NotAFile { path } => Some(format!("move '{}' away", path.display())),
             Self::Exposed { path } => Some(format!(
                 "chmod 600 '{}', if nobody else wrote to it",
                 path.display()
@@ -112,7 +116,26 @@ pub(crate) fn parse(path: &std::path::Path, text: &[u8]) -> Result<(Vec<Entry>, 
         })?;
         entries.push(entry);
     }
+    let rest = text.get(whole..).unwrap_or_default();
+    if let Err(source) = torn(rest) {
+        return Err(JournalFault::Line {
+            path: path.to_owned(),
+            line: lines.iter().filter(|b| **b == b'\n').count().saturating_add(1),
+            source,
+        });
+    }
     Ok((entries, whole))
+}
+
+/// Whether this may be the beginning of an entry: what a kill left, or the zeros that a power cut leaves in its place.
+/// Anything else is somebody's text, and would be lost if it were cut off.
+fn torn(rest: &[u8]) -> Result<(), serde_json::Error> {
+    const BEGINS: &[u8] = b"{\"entry\":\"";
+    let alike = rest.iter().zip(BEGINS).all(|(a, b)| a == b);
+    if alike || rest.iter().all(|b| *b == 0) {
+        return Ok(());
+    }
+    serde_json::from_slice::<Entry>(rest).map(drop)
 }
 
 /// Whether an earlier run for this very device and TPM wrote a volume with this key.

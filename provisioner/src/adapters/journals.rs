@@ -1,10 +1,15 @@
 //! Journals as files: mode 0600, locked while a run has them, synced after each entry.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
 };
 
 use super::folder;
@@ -23,10 +28,12 @@ struct Open {
 
 impl Journals for Files {
     fn read(&self, path: &Path) -> Result<Vec<Entry>, JournalFault> {
-        let mut file = match File::open(path) {
+        let mut file = match open(path, OFlags::RDONLY) {
             Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(fault("open", path)(source)),
+            Err(JournalFault::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(Vec::new());
+            }
+            Err(other) => return Err(other),
         };
         let text = read_text(&mut file, path)?;
         parse(path, &text).map(|(entries, _)| entries)
@@ -34,14 +41,7 @@ impl Journals for Files {
 
     fn open(&mut self, path: &Path) -> Result<Box<dyn Journal>, JournalFault> {
         std::fs::create_dir_all(folder(path)).map_err(fault("make the folder of", path))?;
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
-        let mut file = options.open(path).map_err(fault("open", path))?;
+        let mut file = open(path, OFlags::RDWR | OFlags::CREATE)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -71,6 +71,25 @@ impl Journal for Open {
             .write_all(&line)
             .and_then(|()| self.file.sync_data())
             .map_err(fault("write", &self.path))
+    }
+}
+
+/// Opens a regular file and nothing else: what a link leads to is not ours to write to, and a pipe would never end.
+fn open(path: &Path, flags: OFlags) -> Result<File, JournalFault> {
+    let other = || JournalFault::NotAFile {
+        path: path.to_owned(),
+    };
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::LOOP | Errno::NXIO) => return Err(other()),
+        Err(errno) => return Err(fault("open", path)(errno.into())),
+    };
+    let metadata = file.metadata().map_err(fault("read", path))?;
+    if metadata.is_file() {
+        Ok(file)
+    } else {
+        Err(other())
     }
 }
 
@@ -107,7 +126,7 @@ fn fault(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalF
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs::OpenOptions, os::unix::fs::PermissionsExt};
 
     use domain::UnixTime;
 
@@ -157,6 +176,46 @@ mod tests {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         std::fs::write(&path, vec![b'\n'; usize::try_from(MAX_LEN).unwrap() + 1]).unwrap();
         assert!(matches!(Files.read(&path), Err(JournalFault::TooLong { .. })));
-        assert!(matches!(Files.read(dir.path()), Err(JournalFault::File { .. })));
+        assert!(matches!(
+            Files.read(dir.path()),
+            Err(JournalFault::NotAFile { .. })
+        ));
+    }
+
+    #[test]
+    fn a_link_or_a_pipe_is_no_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.journal");
+        let theirs = dir.path().join("theirs");
+        std::fs::write(&theirs, "one line").unwrap();
+        for target in [theirs.as_path(), Path::new("/dev/null"), Path::new("nothing")] {
+            std::os::unix::fs::symlink(target, &path).unwrap();
+            assert!(matches!(Files.read(&path), Err(JournalFault::NotAFile { .. })));
+            assert!(matches!(Files.open(&path), Err(JournalFault::NotAFile { .. })));
+            std::fs::remove_file(&path).unwrap();
+        }
+        assert_eq!(std::fs::read(&theirs).unwrap(), b"one line");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+        assert!(matches!(Files.read(&path), Err(JournalFault::NotAFile { .. })));
+        assert!(matches!(Files.open(&path), Err(JournalFault::NotAFile { .. })));
+    }
+
+    #[test]
+    fn somebody_elses_text_is_not_taken_for_a_torn_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.journal");
+        for theirs in ["one line without an end", "{\"key\": 7}"] {
+            std::fs::write(&path, theirs).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+            assert!(matches!(
+                Files.read(&path),
+                Err(JournalFault::Line { line: 1, .. })
+            ));
+            assert!(matches!(
+                Files.open(&path),
+                Err(JournalFault::Line { line: 1, .. })
+            ));
+            assert_eq!(std::fs::read(&path).unwrap(), theirs.as_bytes());
+        }
     }
 }
