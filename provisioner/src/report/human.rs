@@ -1,6 +1,6 @@
 //! For a person: a line per step, a bar where there is a terminal, colour where it is wanted, legible without either.
 
-use std::{fmt::Write as _, io::IsTerminal as _, io::Write as _, time::Duration};
+use std::{borrow::Cow, fmt::Write as _, io::IsTerminal as _, io::Write as _, time::Duration};
 
 use clap::ColorChoice;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -118,7 +118,7 @@ impl Reporter for Human {
 
     fn data(&mut self, text: &str, _json: &serde_json::Value) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
-        out.write_all(text.as_bytes())
+        out.write_all(printable(text).as_bytes())
             .and_then(|()| out.flush())
             .map_err(Failure::Output)
     }
@@ -127,17 +127,36 @@ impl Reporter for Human {
         self.clear();
         let mut text = String::new();
         if let Failure::Manifest(diagnostics) = failure {
-            text.push_str(&diagnostics.render());
+            text.push_str(&printable(&diagnostics.render()));
         }
-        text.push_str(&format!("{} {failure}\n", self.paint("1;31", "error:")));
+        let message = printable(&failure.to_string()).into_owned();
+        text.push_str(&format!("{} {message}\n", self.paint("1;31", "error:")));
         for cause in failure.causes() {
-            text.push_str(&format!("  cause: {cause}\n"));
+            text.push_str(&format!("  cause: {}\n", printable(&cause)));
         }
         if let Some(hint) = failure.hint() {
-            let _never_fails = writeln!(text, "{} {hint}", self.paint("36", "hint:"));
+            let _never_fails = writeln!(text, "{} {}", self.paint("36", "hint:"), printable(&hint));
         }
         let _gone = std::io::stderr().write_all(text.as_bytes());
     }
+}
+
+/// Text in which nothing drives a terminal: a volume's header, a manifest, a TPM or a registry may have written it.
+/// Control characters become their escapes.
+fn printable(text: &str) -> Cow<'_, str> {
+    let drives = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(drives) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if drives(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
 }
 
 fn outcome(outcome: Outcome) -> &'static str {
@@ -161,4 +180,18 @@ fn summary(done: &Summary) -> String {
         line("AK", &format!("{ak} (name)"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_printed_drives_a_terminal() {
+        assert_eq!(printable("two\n\tlines, é\u{202f}"), "two\n\tlines, é\u{202f}");
+        assert_eq!(
+            printable("a\u{1b}[2Jb\u{9b}c\u{7}\r"),
+            "a\\u{1b}[2Jb\\u{9b}c\\u{7}\\r"
+        );
+    }
 }
