@@ -17,6 +17,8 @@ use crate::{
     hash,
     policy::{PcrPolicy, SetName},
     quoted::Quoted,
+    recognise::Recognised,
+    statement::Release,
     wire::{self, Attest, PcrSelections, Signature},
 };
 
@@ -29,6 +31,15 @@ pub struct Evidence<'a> {
     pub signature: &'a [u8],
     /// The values of the quoted PCRs, concatenated in ascending index.
     pub pcrs: &'a [u8],
+}
+
+/// Unverified bytes that some policies want beside a quote. None by default.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Attachments<'a> {
+    /// The boot's event log, as the kernel's `binary_bios_measurements` has it.
+    pub event_log: Option<&'a [u8]>,
+    /// The file of a signed image statement.
+    pub image_statement: Option<&'a [u8]>,
 }
 
 /// What the quote must be, from the registry and our own challenge.
@@ -49,6 +60,18 @@ pub struct Expected<'a> {
 /// # Errors
 /// Every failed check, in order.
 pub fn appraise(evidence: Evidence<'_>, expected: &Expected<'_>) -> Result<Attested, Rejected> {
+    appraise_with(evidence, expected, Attachments::default())
+}
+
+/// Judges evidence with what was attached to it. A log also explains why PCRs differ.
+///
+/// # Errors
+/// Every failed check, in order.
+pub fn appraise_with(
+    evidence: Evidence<'_>,
+    expected: &Expected<'_>,
+    attachments: Attachments<'_>,
+) -> Result<Attested, Rejected> {
     let quote = match Quote::parse(evidence.quote) {
         Ok(quote) => quote,
         Err(rejected) => {
@@ -57,7 +80,8 @@ pub fn appraise(evidence: Evidence<'_>, expected: &Expected<'_>) -> Result<Attes
         }
     };
     let later = |quote: Quote<'_>| {
-        let differs = quote.pcrs(expected.policy, evidence.pcrs, expected.ak).err();
+        let judged = quote.pcrs(expected.policy, evidence.pcrs, expected.ak, attachments);
+        let differs = judged.err();
         differs.unwrap_or_default()
     };
     let signed = quote
@@ -69,7 +93,8 @@ pub fn appraise(evidence: Evidence<'_>, expected: &Expected<'_>) -> Result<Attes
     let fresh = signed
         .fresh(expected.qualifying_data, expected.last)
         .map_err(|rejected| rejected.and(later(quote)))?;
-    Ok(fresh.pcrs_match(expected.policy, evidence.pcrs)?.attested())
+    let matched = fresh.pcrs_match_with(expected.policy, evidence.pcrs, attachments)?;
+    Ok(matched.attested())
 }
 
 /// A well-formed quote that somebody sent. Proves nothing yet.
@@ -153,14 +178,15 @@ impl<'a> Quote<'a> {
         }
     }
 
-    /// Compares the quoted PCRs with the policy, and says which golden set they are of. Values count only if they hash
-    /// to the quoted digest; PCRs outside the quoted selection do not exist.
+    /// Compares the quoted PCRs with the policy, and says what they are. Values count only if they hash to the quoted
+    /// digest; PCRs outside the quoted selection do not exist.
     fn pcrs(
         &self,
         policy: &PcrPolicy,
         values: &[u8],
         ak: &AttestationKey,
-    ) -> Result<Option<SetName>, Vec<Failure>> {
+        attachments: Attachments<'_>,
+    ) -> Result<Recognised, Vec<Failure>> {
         let mut failures = Vec::new();
         let selection = self.selection.single();
         if selection != Ok(policy.selection()) {
@@ -174,24 +200,25 @@ impl<'a> Quote<'a> {
         if !is_quoted {
             failures.push(Failure::PcrDigest);
         }
-        let Ok(selection) = selection else {
-            return Err(failures);
-        };
-        let expected = selection.bank().digest_len().saturating_mul(selection.count());
-        if values.len() != expected {
-            failures.push(Failure::ValuesLength {
-                selection,
-                expected,
-                found: values.len(),
-            });
-        } else if is_quoted {
-            let quoted = Quoted { selection, values };
-            match quoted.compare(policy) {
-                Ok(set) if failures.is_empty() => return Ok(set),
-                compared => failures.extend(compared.err().unwrap_or_default()),
+        let mut quoted = None;
+        if let Ok(selection) = selection {
+            let expected = selection.bank().digest_len().saturating_mul(selection.count());
+            if values.len() != expected {
+                failures.push(Failure::ValuesLength {
+                    selection,
+                    expected,
+                    found: values.len(),
+                });
+            } else if is_quoted {
+                quoted = Some(Quoted { selection, values });
             }
         }
-        Err(failures)
+        let recognised = policy.recognise(quoted, attachments, &mut failures);
+        if failures.is_empty() {
+            recognised.ok_or(failures)
+        } else {
+            Err(failures)
+        }
     }
 }
 
@@ -234,10 +261,23 @@ impl<'a> Fresh<'a> {
     /// # Errors
     /// Other PCRs, other values than quoted, other values than the policy's.
     pub fn pcrs_match(self, policy: &PcrPolicy, values: &[u8]) -> Result<PcrsMatch<'a>, Rejected> {
-        match self.quote.pcrs(policy, values, self.ak) {
-            Ok(golden_set) => Ok(PcrsMatch {
+        self.pcrs_match_with(policy, values, Attachments::default())
+    }
+
+    /// The same for a policy that wants something attached.
+    ///
+    /// # Errors
+    /// As above; and what the policy wants attached is missing, or no good.
+    pub fn pcrs_match_with(
+        self,
+        policy: &PcrPolicy,
+        values: &[u8],
+        attachments: Attachments<'_>,
+    ) -> Result<PcrsMatch<'a>, Rejected> {
+        match self.quote.pcrs(policy, values, self.ak, attachments) {
+            Ok(recognised) => Ok(PcrsMatch {
                 fresh: self,
-                golden_set,
+                recognised,
             }),
             Err(failures) => Err(Rejected::new(failures)),
         }
@@ -248,7 +288,7 @@ impl<'a> Fresh<'a> {
 #[derive(Debug)]
 pub struct PcrsMatch<'a> {
     fresh: Fresh<'a>,
-    golden_set: Option<SetName>,
+    recognised: Recognised,
 }
 
 impl PcrsMatch<'_> {
@@ -265,7 +305,7 @@ impl PcrsMatch<'_> {
             counters: quote.counters(),
             continuity,
             firmware_version: quote.attest.firmware_version,
-            golden_set: self.golden_set,
+            recognised: self.recognised,
         }
     }
 }
@@ -277,7 +317,7 @@ pub struct Attested {
     counters: Counters,
     continuity: Continuity,
     firmware_version: u64,
-    golden_set: Option<SetName>,
+    recognised: Recognised,
 }
 
 impl Attested {
@@ -299,10 +339,16 @@ impl Attested {
         self.firmware_version
     }
 
-    /// The golden set whose values the PCRs have; `None` for a policy of exact values.
+    /// The golden set whose values the PCRs have; `None` for a policy without such.
     #[must_use]
     pub const fn golden_set(&self) -> Option<&SetName> {
-        self.golden_set.as_ref()
+        self.recognised.golden_set.as_ref()
+    }
+
+    /// The image's release, where the policy wants an image statement.
+    #[must_use]
+    pub const fn release(&self) -> Option<Release> {
+        self.recognised.release
     }
 
     /// The Name of the AK that attested.

@@ -9,8 +9,11 @@ use data_encoding::HEXLOWER;
 use domain::{PcrIndex, PcrSelection, PcrValue, TpmName, UnixTime};
 
 use crate::{
+    explain::{Cause, meaning},
     freshness::Stale,
     policy::SetName,
+    rules::{LogRefused, RuleBroken},
+    statement::StatementRefused,
     wire::{ParseError, Scheme},
 };
 
@@ -110,7 +113,10 @@ pub enum Failure {
     #[error("every golden set of the policy has ended")]
     AllEnded,
     /// A PCR has another value than the policy wants, or than the golden set that is nearest to what was found.
-    #[error("PCR {index} differs from {}: expected {expected}, found {found}", policy_or(set.as_ref()))]
+    #[error(
+        "PCR {index} differs from {}: {}{}; expected {expected}, found {found}",
+        policy_or(set.as_ref()), meaning(*index), after_semicolon(cause.as_ref())
+    )]
     Pcr {
         /// Which.
         index: PcrIndex,
@@ -120,7 +126,18 @@ pub enum Failure {
         expected: PcrValue,
         /// The quoted value.
         found: PcrValue,
+        /// What the event log that was sent says of it, if it replays to this PCR.
+        cause: Option<Cause>,
     },
+    /// The image statement that the policy wants is not there or not good.
+    #[error("{0}")]
+    Statement(StatementRefused),
+    /// The event log that the policy's rules need is not there or proves nothing.
+    #[error("{0}")]
+    EventLog(LogRefused),
+    /// The boot broke a rule of the policy.
+    #[error("{0}")]
+    Rule(RuleBroken),
 }
 
 impl Failure {
@@ -128,9 +145,15 @@ impl Failure {
     #[must_use]
     pub const fn class(&self) -> FailureClass {
         match self {
-            Self::Selection { .. } | Self::Ended { .. } | Self::AllEnded | Self::Pcr { .. } => {
-                FailureClass::Mismatch
-            }
+            Self::Statement(refused) if refused.is_no_statement() => FailureClass::Invalid,
+            Self::EventLog(LogRefused::Unreadable(_) | LogRefused::Unproven(_)) => FailureClass::Invalid,
+            Self::Selection { .. }
+            | Self::Ended { .. }
+            | Self::AllEnded
+            | Self::Pcr { .. }
+            | Self::Statement(_)
+            | Self::EventLog(LogRefused::Missing)
+            | Self::Rule(_) => FailureClass::Mismatch,
             Self::Stale(_) => FailureClass::Stale,
             Self::Quote(_)
             | Self::NotAQuote { .. }
@@ -206,6 +229,10 @@ impl std::error::Error for Rejected {}
 
 fn policy_or(set: Option<&SetName>) -> String {
     set.map_or_else(|| "the policy".to_owned(), |name| format!("golden set `{name}`"))
+}
+
+fn after_semicolon(cause: Option<&Cause>) -> String {
+    cause.map(|cause| format!("; {cause}")).unwrap_or_default()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -267,7 +267,7 @@ fn a_differing_pcr_is_named_with_both_values() {
     assert_eq!(
         rejected.to_string(),
         format!(
-            "PCR 7 differs from the policy: expected {}, found 76{}",
+            "PCR 7 differs from the policy: Secure Boot state or keys changed; expected {}, found 76{}",
             "77".repeat(32),
             "77".repeat(31)
         )
@@ -349,7 +349,7 @@ fn a_differing_pcr_is_named_also_where_more_were_quoted() {
         refused(case.judge()).to_string(),
         format!(
             "the quote covers sha256:0,7,11, the policy wants exactly sha256:7,11; \
-             PCR 11 differs from the policy: expected {}, found {}",
+             PCR 11 differs from the policy: the unified kernel image or the phase of the boot changed; expected {}, found {}",
             "bb".repeat(32),
             "22".repeat(32)
         )

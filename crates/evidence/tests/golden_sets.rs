@@ -87,7 +87,7 @@ fn the_difference_is_from_the_nearest_set_that_is_good() {
     assert_eq!(
         rejected.to_string(),
         format!(
-            "PCR 11 differs from golden set `near`: expected {}, found {}",
+            "PCR 11 differs from golden set `near`: the unified kernel image or the phase of the boot changed; expected {}, found {}",
             "02".repeat(32),
             "bb".repeat(32)
         )

@@ -217,7 +217,7 @@ fn a_moved_pcr_is_named() {
     assert_eq!(
         rejected.to_string(),
         format!(
-            "PCR 11 differs from the policy: expected {}, found {}",
+            "PCR 11 differs from the policy: the unified kernel image or the phase of the boot changed; expected {}, found {}",
             hex(&before.pcrs[32..]),
             hex(&after.pcrs[32..])
         )

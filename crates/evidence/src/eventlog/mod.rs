@@ -6,7 +6,7 @@
 //! An attacker controls every byte. What a proof covers is the digests and their order in each quoted PCR, and data that
 //! hashes to its digest; **never** an event's type, its number, events of PCRs that are not quoted, nor the header.
 //! Refuses to judge what an event means: that is a policy's business.
-//! Limits today: no rules on logs; data is not decoded beyond text and UEFI variables.
+//! Limits today: data is not decoded beyond text and UEFI variables.
 
 mod event;
 mod parse;
@@ -14,4 +14,5 @@ mod replay;
 
 pub use event::{Digests, Event, EventType, UefiVariable};
 pub use parse::{EventLog, LogError, LogFormat, MAX_LOG_LEN};
+pub(crate) use replay::extend;
 pub use replay::{Broken, ProvenLog, Unproven};

@@ -151,7 +151,7 @@ impl<'a> EventLog<'a> {
     }
 
     /// The last event of `pcr` after which it held `value`.
-    fn true_up_to(&self, value: &PcrValue, pcr: PcrIndex) -> Option<usize> {
+    pub(crate) fn true_up_to(&self, value: &PcrValue, pcr: PcrIndex) -> Option<usize> {
         let mut last = None;
         let mut state = self.first_value(value.bank(), pcr);
         for event in self.events().iter().filter(|event| extends(event, pcr)) {
@@ -161,6 +161,16 @@ impl<'a> EventLog<'a> {
             }
         }
         last
+    }
+
+    /// What `pcr` would hold without the event of this number.
+    pub(crate) fn without(&self, number: usize, bank: HashAlg, pcr: PcrIndex) -> Option<PcrValue> {
+        let mut events = self.events().iter().filter(|event| extends(event, pcr));
+        let first = self.first_value(bank, pcr);
+        events.try_fold(first, |state, event| match event.number == number {
+            true => Some(state),
+            false => extend(&state, event.digests.of(bank)?),
+        })
     }
 
     fn states(&self, bank: HashAlg, pcr: PcrIndex) -> Result<States, Unproven> {
@@ -185,7 +195,7 @@ impl<'a> EventLog<'a> {
     }
 
     /// What a PCR holds before the first event.
-    fn first_value(&self, bank: HashAlg, pcr: PcrIndex) -> PcrValue {
+    pub(crate) fn first_value(&self, bank: HashAlg, pcr: PcrIndex) -> PcrValue {
         let fill = match pcr.get() {
             // The PCRs of a dynamic launch, while there was none.
             17..=22 if !self.events().iter().any(|event| extends(event, pcr)) => 0xff,
@@ -228,7 +238,7 @@ fn extends(event: &Event<'_>, pcr: PcrIndex) -> bool {
 }
 
 /// TPM2_PCR_Extend (part 3, 22.2).
-fn extend(old: &PcrValue, digest: &[u8]) -> Option<PcrValue> {
+pub(crate) fn extend(old: &PcrValue, digest: &[u8]) -> Option<PcrValue> {
     let bank = old.bank();
     (digest.len() == bank.digest_len())
         .then(|| value_of(bank, hash::digest(bank, &[old.as_bytes(), digest]).as_ref()))

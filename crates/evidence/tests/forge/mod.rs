@@ -2,13 +2,15 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
+pub mod boot;
 pub mod log;
 
 use std::collections::BTreeMap;
 
 use domain::{HashAlg, PcrIndex, PcrValue, TpmName, TpmPublic};
 use evidence::{
-    AttestationKey, Attested, Counters, Evidence, Expected, PcrPolicy, Rejected, appraise,
+    Attachments, AttestationKey, Attested, Counters, Evidence, Expected, PcrPolicy, Rejected, appraise,
+    appraise_with,
     wire::{
         self, Attributes, ClockInfo, Curve, Parameters, Public, Scheme, Signature, SignatureAlg, Symmetric,
     },
@@ -94,6 +96,15 @@ impl Forge {
     }
 }
 
+/// Evidence for `policy` from a device whose PCRs are these.
+pub fn case_of<'f>(forge: &'f Forge, policy: PcrPolicy, pcrs: Vec<u8>) -> Case<'f> {
+    let mut case = forge.case();
+    case.selection = wire::PcrSelections::encode_single(&policy.selection());
+    case.policy = policy;
+    case.pcrs = pcrs;
+    case
+}
+
 /// PCR 7 and 11 of the SHA-256 bank.
 pub fn values() -> BTreeMap<PcrIndex, PcrValue> {
     [(7, 0x77), (11, 0xbb)]
@@ -156,6 +167,17 @@ impl Case<'_> {
     pub fn judge(&self) -> Result<Attested, Rejected> {
         let quote = self.quote();
         self.judge_signed(&quote, &self.forge.sign(&quote))
+    }
+
+    /// The same with something attached.
+    pub fn judge_with(&self, attachments: Attachments<'_>) -> Result<Attested, Rejected> {
+        let quote = self.quote();
+        let evidence = Evidence {
+            quote: &quote,
+            signature: &self.forge.sign(&quote),
+            pcrs: &self.pcrs,
+        };
+        appraise_with(evidence, &self.expected(), attachments)
     }
 
     pub fn judge_signed(&self, quote: &[u8], signature: &[u8]) -> Result<Attested, Rejected> {

@@ -1,15 +1,24 @@
-//! What the PCRs must hold: exact values of one selection, or any of several golden sets of it.
+//! What the PCRs must hold: exact values, any of several golden sets, what a signed image statement says, and rules on
+//! the event log, in any mix.
 //!
-//! Owns: the one selection, and which set is good at which time. Several sets at once let a roll-out overlap; a set with
+//! Owns: the one selection, which is all that the parts speak of, and which set is good at which time. Several sets at once let a roll-out overlap; a set with
 //! an end is good before it and never after. [`PcrPolicy::at`] tells the time; a policy that was never told any accepts
 //! no set that has an end.
 //! Refuses the PCRs that any software can reset (16 and 23), because they say nothing, and a value of another bank.
 //! Whether a value is one that nothing was measured into is for the writer of the policy to refuse or allow.
-//! Limits today: no image statements, no event-log rules.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+mod mix;
+mod name;
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use domain::{HashAlg, PcrIndex, PcrSelection, PcrValue, UnixTime};
+
+pub use self::{
+    mix::Mix,
+    name::{InvalidSetName, SetName},
+};
+use crate::{rules::LogRules, statement::StatementPolicy};
 
 /// Why values are not a policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,48 +52,23 @@ pub enum PolicyError {
     /// Two golden sets of one name.
     #[error("there are two golden sets `{0}`")]
     Twice(SetName),
-}
-
-/// Why a text is not the name of a golden set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a golden set's name is 1 to 63 of a-z, 0-9, `-` and `.`")]
-pub struct InvalidSetName;
-
-/// The name of a golden set: `2026-10`, `bookworm-12.7`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SetName(Arc<str>);
-
-impl SetName {
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for SetName {
-    type Err = InvalidSetName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidSetName> {
-        let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
-        if (1..=63).contains(&text.len()) && text.bytes().all(allowed) {
-            Ok(Self(text.into()))
-        } else {
-            Err(InvalidSetName)
-        }
-    }
-}
-
-impl fmt::Display for SetName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl fmt::Debug for SetName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SetName({self})")
-    }
+    /// A PCR with an exact value and one in each golden set.
+    #[error("PCR {0} is given an exact value and golden sets too")]
+    Overlap(PcrIndex),
+    /// Events that are not those of a golden set's PCR.
+    #[error("the events given for PCR {index} of golden set `{set}` do not replay to its value")]
+    GoldenEvents {
+        /// The set.
+        set: SetName,
+        /// The PCR.
+        index: PcrIndex,
+    },
+    /// Image statements that nobody could sign.
+    #[error("a policy that wants image statements names at least one image key")]
+    NoImageKey,
+    /// Rules on the event log, and none of them.
+    #[error("the rules on the event log are none")]
+    NoRule,
 }
 
 /// Values that a good device may have, with a name and perhaps an end.
@@ -103,7 +87,18 @@ pub struct GoldenSet {
 pub struct PcrPolicy {
     selection: PcrSelection,
     sets: Arc<[Set]>,
+    more: Option<Arc<More>>,
     now: Option<UnixTime>,
+}
+
+/// What only some policies have.
+#[derive(Debug, PartialEq, Eq)]
+struct More {
+    /// PCRs whose values are the same in every set, because they are exact ones.
+    exact: Vec<PcrIndex>,
+    golden_events: BTreeMap<SetName, BTreeMap<PcrIndex, Vec<PcrValue>>>,
+    statement: Option<StatementPolicy>,
+    log: Option<LogRules>,
 }
 
 /// A golden set, or the one nameless set of exact values.
@@ -129,6 +124,7 @@ impl PcrPolicy {
         Ok(Self {
             selection,
             sets: [set].into(),
+            more: None,
             now: None,
         })
     }
@@ -163,6 +159,7 @@ impl PcrPolicy {
         Ok(Self {
             selection: expected,
             sets: sets.collect(),
+            more: None,
             now: None,
         })
     }
@@ -182,6 +179,39 @@ impl PcrPolicy {
         self.selection
     }
 
+    /// Whether a device must send its event log.
+    #[must_use]
+    pub fn wants_event_log(&self) -> bool {
+        self.log_rules().is_some()
+    }
+
+    /// Whether a device must send an image statement.
+    #[must_use]
+    pub fn wants_image_statement(&self) -> bool {
+        self.statement().is_some()
+    }
+
+    pub(crate) fn statement(&self) -> Option<&StatementPolicy> {
+        self.more.as_ref()?.statement.as_ref()
+    }
+
+    pub(crate) fn log_rules(&self) -> Option<&LogRules> {
+        self.more.as_ref()?.log.as_ref()
+    }
+
+    /// The name of the set that the value of a PCR is of; none for an exact value.
+    pub(crate) fn name_for(&self, set: &Set, index: PcrIndex) -> Option<SetName> {
+        let exact = self.more.as_ref().is_some_and(|more| more.exact.contains(&index));
+        set.name.clone().filter(|_| !exact)
+    }
+
+    /// The digests that give a golden set's value of a PCR, if the policy has them.
+    pub(crate) fn golden_events(&self, set: &SetName, index: PcrIndex) -> Option<&[PcrValue]> {
+        let events = self.more.as_ref()?.golden_events.get(set)?;
+        events.get(&index).map(Vec::as_slice)
+    }
+
+    /// Golden sets, or one of exact values; none where the policy has neither.
     pub(crate) fn sets(&self) -> impl Iterator<Item = &Set> {
         self.sets.iter()
     }
@@ -303,15 +333,5 @@ mod tests {
         let sha384 = PcrValue::new(HashAlg::Sha384, &[1; 48]).unwrap();
         let bad = vec![golden("a", 7, sha256(1)), golden("b", 7, sha384)];
         assert!(matches!(found(bad), PolicyError::Bank { .. }));
-    }
-
-    #[test]
-    fn names_of_sets_are_plain() {
-        for good in ["a", "2026-10", "bookworm-12.7", &"x".repeat(63)] {
-            assert_eq!(good.parse::<SetName>().unwrap().as_str(), good);
-        }
-        for bad in ["", "A", "a b", "a`", "é", &"x".repeat(64)] {
-            assert_eq!(bad.parse::<SetName>(), Err(InvalidSetName));
-        }
     }
 }
