@@ -2,7 +2,6 @@
 //!
 //! Owns: data to stdout, everything else to stderr; an error as its chain of causes, then a `hint:` line; with `--json` one
 //! object on stdout, for failures too. Legible without colour. No secret reaches this module: none can be formatted.
-#![expect(clippy::print_stderr, reason = "the reporter is where printing happens")]
 
 use std::{
     io::{self, Write as _},
@@ -11,7 +10,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::error::Error;
+use crate::{answer::clean, error::Error};
 
 /// Writes data to stdout at once.
 pub(crate) fn data(text: &str) -> Result<(), Error> {
@@ -29,7 +28,7 @@ pub(crate) fn line(text: &str) -> Result<(), Error> {
 
 /// Says something on the way.
 pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
+    aside(text);
 }
 
 /// Tells why a command was not done; returns its exit code.
@@ -47,11 +46,17 @@ pub(crate) fn failure(error: &Error, as_json: bool) -> ExitCode {
         // Nobody is left to tell when stdout is gone too.
         let _ = line(&object.to_string());
     }
-    eprintln!("error: {message}");
+    aside(&format!("error: {message}"));
     if let Some(hint) = hint {
-        eprintln!("hint: {hint}");
+        aside(&format!("hint: {hint}"));
     }
     error.exit().into()
+}
+
+/// A line for a person. Peers' words can be in it, so nothing in it drives a terminal; and a stderr that is full or gone is
+/// no reason to end otherwise than without it.
+fn aside(text: &str) {
+    let _gone = writeln!(io::stderr(), "{}", clean(text));
 }
 
 /// An error and its causes in one line; a cause that the error says already is left out.

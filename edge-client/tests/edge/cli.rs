@@ -120,3 +120,24 @@ fn no_argument_takes_a_secret() {
         assert!(!help.contains("--psk") && !help.contains("--key"), "{help}");
     }
 }
+
+#[test]
+fn a_stderr_that_is_full_changes_no_exit_code() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_edge-client"))
+        .args(["--volume", "/nonexistent", "--verbose", "doctor"])
+        .env_clear()
+        .stdout(std::process::Stdio::null())
+        .stderr(full)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_edge-client"))
+        .arg("doctor")
+        .env_clear()
+        .stderr(full)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(2));
+}

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{error::Error, error::Exit, report};
+use crate::{answer::clean, error::Error, error::Exit, report};
 
 /// How it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -72,7 +72,8 @@ impl Finding {
             } else {
                 State::Fails
             },
-            text: report::chain(error),
+            // What a volume's header or the proxy says can be in it.
+            text: clean(&report::chain(error)),
             hint: error.hint(),
         }
     }
