@@ -1,11 +1,15 @@
 //! The command line: what can be asked, and the words of its help.
 
+mod evidence;
+
 use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
 use clap_complete::Shell;
 use domain::{DeviceId, FleetName, Sha256Digest};
 use tpm::Tcti;
+
+pub(crate) use evidence::{CheckArgs, EkArgs, EvidenceCommand, GoldenArgs};
 
 /// Enrols the devices of a fleet: seals a pre-shared key into each one's TPM-backed volume and registers what a proxy
 /// needs to know it.
@@ -58,6 +62,9 @@ pub(crate) enum Command {
     /// Look into a sealed volume, through the TPM, without root and without mounting it
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Look at evidence by hand: judge a quote, read an event log, follow an EK certificate, write a policy
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     /// Print the JSON Schema of manifests
     Schema,
     /// Print completions for a shell

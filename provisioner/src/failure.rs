@@ -4,7 +4,7 @@
 
 use std::{error::Error, path::PathBuf};
 
-use domain::{DeviceId, PolicyName};
+use domain::{DeviceId, PcrIndex, PolicyName};
 use evidence::{CredentialError, EkError};
 use registry::{EnrolError, InvalidRegistryUrl, OpenError, ReadError, WriteError};
 use tpm::{SealError, TpmError, UnsealError};
@@ -15,11 +15,22 @@ use crate::{
     ports::{NoEntropy, VolumeFault},
 };
 
+/// The exit code for what policy refuses.
+pub(crate) const REFUSED: u8 = 3;
+
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("cannot read '{}'", path.display())]
     ReadFile { path: PathBuf, source: std::io::Error },
+    #[error("'{}' is no {what}", path.display())]
+    NotEvidence {
+        what: &'static str,
+        path: PathBuf,
+        source: Box<dyn Error + Send + Sync>,
+    },
+    #[error("nothing was measured into PCR {}", list(.0))]
+    Unmeasured(Vec<PcrIndex>),
     #[error(transparent)]
     Manifest(Box<manifest::Diagnostics>),
     #[error("{0}")]
@@ -92,8 +103,12 @@ impl Failure {
     /// The exit code of the program.
     pub(crate) fn exit(&self) -> u8 {
         match self {
-            Self::Manifest(_) | Self::Usage(..) | Self::Unfit(_) | Self::RegistryUrl { .. } => 2,
-            Self::Refused(_) => 3,
+            Self::Manifest(_)
+            | Self::NotEvidence { .. }
+            | Self::Usage(..)
+            | Self::Unfit(_)
+            | Self::RegistryUrl { .. } => 2,
+            Self::Refused(_) | Self::Unmeasured(_) => REFUSED,
             // Between the look at the registry and the transaction somebody else was enrolled.
             Self::Enrol {
                 source: EnrolError::DeviceExists | EnrolError::EkTaken(_) | EnrolError::PskTaken(_),
@@ -102,11 +117,11 @@ impl Failure {
             | Self::Update {
                 source: WriteError::Retired | WriteError::Immutable(_),
                 ..
-            } => 3,
+            } => REFUSED,
             Self::Seal {
                 source: SealError::Uninitialised(_),
                 ..
-            } => 3,
+            } => REFUSED,
             _ => 1,
         }
     }
@@ -116,6 +131,9 @@ impl Failure {
         let text = |hint: Option<&str>| hint.map(ToOwned::to_owned);
         match self {
             Self::Usage(_, hint) => hint.clone(),
+            Self::Unmeasured(_) => text(Some(
+                "such a value is any machine's that was never measured; leave these PCRs out, or --allow-uninitialised",
+            )),
             Self::Refused(list) => match list.as_slice() {
                 [only] => Some(only.hint()),
                 several => Some(several.iter().map(|r| format!("\n  - {}", r.hint())).collect()),
@@ -177,4 +195,9 @@ impl From<Refusal> for Failure {
 fn join(refusals: &[Refusal]) -> String {
     let lines: Vec<String> = refusals.iter().map(ToString::to_string).collect();
     lines.join("; ")
+}
+
+fn list(pcrs: &[PcrIndex]) -> String {
+    let all: Vec<String> = pcrs.iter().map(ToString::to_string).collect();
+    all.join(", ")
 }

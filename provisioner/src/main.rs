@@ -5,12 +5,14 @@
 //! `cli -> settings -> observe -> plan (pure) -> engine over ports -> adapters`, with `report` as the one that prints.
 
 mod adapters;
+mod boot;
 mod cli;
 mod commands;
 mod engine;
 mod failure;
 mod journal;
 mod observe;
+mod pcr_file;
 mod plan;
 mod ports;
 mod report;
@@ -21,7 +23,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use clap::Parser as _;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-use crate::failure::Failure;
+use crate::{commands::Answer, failure::Failure};
 
 fn main() -> ExitCode {
     // Without it, tpm2-tss would put its own lines between ours; nothing else depends on it.
@@ -37,7 +39,8 @@ fn main() -> ExitCode {
         .map_err(Failure::Runtime);
     let done = runtime.and_then(|runtime| runtime.block_on(commands::run(cli.command, &mut *reporter)));
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Answer::Done) => ExitCode::SUCCESS,
+        Ok(Answer::Refused) => ExitCode::from(failure::REFUSED),
         Err(failure) => {
             reporter.failed(&failure);
             ExitCode::from(failure.exit())
@@ -61,6 +64,8 @@ fn log(verbose: bool) {
         tracing_subscriber::fmt()
             .with_max_level(tracing::Level::DEBUG)
             .with_writer(std::io::stderr)
+            // It would say so on stderr, and panic when that is what is gone.
+            .log_internal_errors(false)
             .with_ansi(std::io::stderr().is_terminal())
             .without_time()
             .init();

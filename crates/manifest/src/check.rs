@@ -105,7 +105,8 @@ fn model_names(models: &Spot<Vec<Spot<String>>>, findings: &mut Findings) -> Opt
     Some(names)
 }
 
-fn evidence_policy(raw: &raw::EvidenceSection, findings: &mut Findings) -> Option<EvidencePolicy> {
+/// What a quote must show; findings where it would show nothing.
+pub(crate) fn evidence_policy(raw: &raw::EvidenceSection, findings: &mut Findings) -> Option<EvidencePolicy> {
     let bank = raw.bank.as_ref().map_or(HashAlg::Sha256, |bank| bank.value);
     let uninitialised = raw.allow_uninitialised.as_ref().is_some_and(|allow| allow.value);
     let table = raw.pcrs.as_ref()?;

@@ -9,6 +9,7 @@
 
 mod check;
 mod diagnostics;
+mod evidence;
 mod fleet;
 mod hint;
 mod leaf;
@@ -16,6 +17,7 @@ mod raw;
 mod walk;
 
 pub use diagnostics::{Diagnostics, Finding, Position};
+pub use evidence::parse_evidence;
 pub use fleet::{
     Device, EkKind, EkTrust, EvidencePolicy, Fleet, KeyStore, Policy, Profile, TpmStore, VolumeSpec,
 };
@@ -50,6 +52,12 @@ pub fn json_schema() -> String {
 }
 
 fn read(text: &str, findings: &mut Findings) -> Option<Fleet> {
+    let manifest = raw::Manifest::read(&document(text, findings)?, findings)?;
+    check::fleet(&manifest, findings)
+}
+
+/// The TOML of a text.
+fn document<'i>(text: &'i str, findings: &mut Findings) -> Option<walk::Value<'i>> {
     if text.len() > MAX_LEN {
         let hint = Some(format!("at most {MAX_LEN} bytes are read"));
         findings.push(0..0, format!("the manifest has {} bytes", text.len()), hint);
@@ -64,7 +72,8 @@ fn read(text: &str, findings: &mut Findings) -> Option<Fleet> {
         return None;
     }
     let span = document.span();
-    let document = toml::Spanned::new(span, toml::de::DeValue::Table(document.into_inner()));
-    let manifest = raw::Manifest::read(&document, findings)?;
-    check::fleet(&manifest, findings)
+    Some(toml::Spanned::new(
+        span,
+        toml::de::DeValue::Table(document.into_inner()),
+    ))
 }

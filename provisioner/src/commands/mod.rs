@@ -2,6 +2,7 @@
 
 mod apply;
 mod device;
+mod evidence;
 mod prepare;
 #[cfg(test)]
 pub(crate) use prepare::plan;
@@ -19,9 +20,19 @@ use crate::{
     settings::Loaded,
 };
 
+/// What came of a command that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It did what was asked.
+    Done,
+    /// It judged what it was given, and against it; the reasons are in its output.
+    Refused,
+}
+
 /// Does what was asked.
-pub(crate) async fn run(command: Command, reporter: &mut dyn Reporter) -> Result<(), Failure> {
+pub(crate) async fn run(command: Command, reporter: &mut dyn Reporter) -> Result<Answer, Failure> {
     match command {
+        Command::Evidence(command) => return evidence::run(command, reporter),
         Command::Validate { manifest } => validate(&manifest, reporter),
         Command::Plan(args) => prepare::show(&args, reporter).await,
         Command::Apply(args) => apply::run(&args, reporter).await,
@@ -38,7 +49,8 @@ pub(crate) async fn run(command: Command, reporter: &mut dyn Reporter) -> Result
             let text = String::from_utf8_lossy(&script);
             reporter.data(&text, &json!({ "shell": shell.to_string(), "script": text }))
         }
-    }
+    }?;
+    Ok(Answer::Done)
 }
 
 fn validate(path: &Path, reporter: &mut dyn Reporter) -> Result<(), Failure> {

@@ -90,3 +90,6 @@ impl Station {
         serde_json::from_str(&ran.out).unwrap()
     }
 }
+
+/// The folder of what other machines made.
+pub(crate) const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");

@@ -226,9 +226,8 @@ pub(super) fn signatures(
     parameters: &Parameters<'_>,
     schemes: &[Scheme],
 ) -> Result<Vec<Vec<u8>>, ParseError> {
-    let unread = match Signature::parse(bytes) {
-        Ok(_) => return Ok(vec![bytes.to_vec()]),
-        Err(error) => error,
+    let Err(unread) = Signature::parse(bytes) else {
+        return Ok(vec![bytes.to_vec()]);
     };
     let numbers: Vec<&[u8]> = match *parameters {
         Parameters::Rsa { modulus, .. } if bytes.len() == modulus.len() => vec![bytes],
