@@ -93,6 +93,8 @@ fn golden_sets(vectors: &mut Vectors, station: &Station, key: &Key) {
             bank: "sha256".to_owned(),
             now,
             sets: vec![next, set("2026-10", ours)],
+            statement: None,
+            rules: None,
         }
     };
     let ours = Verdict::Attested {

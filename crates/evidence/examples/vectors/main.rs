@@ -12,8 +12,12 @@
 )]
 
 mod accepted;
+#[path = "../../tests/forge/mod.rs"]
+mod forge;
+mod logs;
 mod refused;
 mod spoilt;
+mod statements;
 mod station;
 #[path = "../../tests/vector/mod.rs"]
 mod vector;
@@ -33,6 +37,8 @@ fn main() {
     accepted::add(&mut vectors, &station, &key);
     refused::add(&mut vectors, &station, &key);
     spoilt::add(&mut vectors, &station, &key);
+    statements::add(&mut vectors, &station, &key);
+    logs::add(&mut vectors);
     // Last: it resets the TPM.
     accepted::add_boots(&mut vectors, &station, &key);
     for (name, vector) in &mut vectors {

@@ -38,9 +38,15 @@ pub(crate) struct Said {
 impl Station {
     /// `ek` is an algorithm as tpm2-tools name them.
     pub(crate) fn new(ek: &str) -> Self {
+        let station = Self::unmeasured(ek);
+        station.tpm.extend(7, b"secure boot on");
+        station.tpm.extend(11, b"kernel");
+        station
+    }
+
+    /// The same with every PCR as after a reset.
+    pub(crate) fn unmeasured(ek: &str) -> Self {
         let tpm = Swtpm::start();
-        tpm.extend(7, b"secure boot on");
-        tpm.extend(11, b"kernel");
         tpm.tool("tpm2_createek", &["-G", ek, "-c", "ek.ctx", "-u", "ek.pub"]);
         flush(&tpm);
         let ek = EndorsementKey::new(&public(&tpm, "ek.pub")).unwrap();
@@ -221,6 +227,8 @@ impl Key {
             quote: Hex(said.quote.clone()),
             signature: Hex(said.signature.clone()),
             pcrs: Hex(said.pcrs.clone()),
+            event_log: None,
+            image_statement: None,
             verdict,
             // Until `main` asks it.
             checkquote: Judged::Refuses,
@@ -236,6 +244,8 @@ impl Said {
             bank: bank.to_owned(),
             now: None,
             sets: vec![set],
+            statement: None,
+            rules: None,
         }
     }
 

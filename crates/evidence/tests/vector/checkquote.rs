@@ -20,8 +20,7 @@ pub fn judge(vector: &Vector) -> Judged {
     let hash = match public.parameters {
         Parameters::Rsa { scheme, .. } | Parameters::Ecc { scheme, .. } => scheme.unwrap().hash,
     };
-    let indices = vector.policy.sets[0].values.keys().map(ToString::to_string);
-    let selection = format!("{}:{}", vector.policy.bank, indices.collect::<Vec<_>>().join(","));
+    let selection = vector.policy.read().selection().to_string();
     let output = Command::new("tpm2_checkquote")
         .current_dir(dir.path())
         .args([

@@ -10,14 +10,15 @@
 )]
 
 pub mod checkquote;
+pub mod mixed;
 
 use std::{collections::BTreeMap, fmt, fs, path::PathBuf};
 
 use data_encoding::HEXLOWER;
 use domain::{HashAlg, PcrIndex, PcrValue, TpmName, TpmPublic, UnixTime};
 use evidence::{
-    AttestationKey, Attested, Continuity, Counters, Evidence, Expected, Failure, FailureClass, GoldenSet,
-    PcrPolicy, Rejected, appraise,
+    Attachments, AttestationKey, Attested, Continuity, Counters, Evidence, Expected, Failure, FailureClass,
+    GoldenSet, PcrPolicy, Rejected, appraise_with,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,10 @@ pub struct Vector {
     pub quote: Hex,
     pub signature: Hex,
     pub pcrs: Hex,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_log: Option<Hex>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_statement: Option<Hex>,
     pub verdict: Verdict,
     pub checkquote: Judged,
 }
@@ -61,6 +66,10 @@ pub struct Policy {
     pub bank: String,
     pub now: Option<u64>,
     pub sets: Vec<Set>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<mixed::Statement>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<mixed::Rules>,
 }
 
 /// Nameless: exact values, and then the only set.
@@ -149,7 +158,11 @@ impl Vector {
             signature: &self.signature.0,
             pcrs: &self.pcrs.0,
         };
-        match appraise(evidence, &expected) {
+        let attachments = Attachments {
+            event_log: self.event_log.as_ref().map(|log| log.0.as_slice()),
+            image_statement: self.image_statement.as_ref().map(|file| file.0.as_slice()),
+        };
+        match appraise_with(evidence, &expected, attachments) {
             Ok(attested) => Verdict::from(&attested),
             Err(rejected) => Verdict::from(&rejected),
         }
@@ -160,13 +173,10 @@ impl Policy {
     pub fn read(&self) -> PcrPolicy {
         let bank = self.bank();
         let policy = match &self.sets[..] {
+            _ if self.statement.is_some() || self.rules.is_some() => self.mixed(),
             [only] if only.name.is_none() => PcrPolicy::exact(bank, only.read(bank)),
             sets => {
-                let sets = sets.iter().map(|set| GoldenSet {
-                    name: set.name.as_ref().unwrap().parse().unwrap(),
-                    until: set.until.map(UnixTime::from_secs),
-                    values: set.read(bank),
-                });
+                let sets = sets.iter().map(|set| set.golden(bank));
                 PcrPolicy::golden(bank, sets.collect())
             }
         };
@@ -188,6 +198,14 @@ impl Policy {
 }
 
 impl Set {
+    fn golden(&self, bank: HashAlg) -> GoldenSet {
+        GoldenSet {
+            name: self.name.as_ref().unwrap().parse().unwrap(),
+            until: self.until.map(UnixTime::from_secs),
+            values: self.read(bank),
+        }
+    }
+
     fn read(&self, bank: HashAlg) -> BTreeMap<PcrIndex, PcrValue> {
         let value = |(index, value): (&u8, &Hex)| {
             let index = PcrIndex::try_from(u64::from(*index)).unwrap();
@@ -232,6 +250,9 @@ impl From<&Failure> for Failed {
             Failure::NotAQuote { found } => Some((*found).to_owned()),
             Failure::Selection { found, .. } => Some(found.clone()),
             Failure::Stale(stale) => Some(variant(stale)),
+            Failure::Statement(refused) => Some(variant(refused)),
+            Failure::EventLog(refused) => Some(variant(refused)),
+            Failure::Rule(broken) => Some(variant(broken)),
             Failure::Ended { set, .. } => Some(set.to_string()),
             Failure::Pcr { index, set, .. } => Some(match set {
                 None => index.to_string(),
