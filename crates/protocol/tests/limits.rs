@@ -1,13 +1,20 @@
 //! The last value that a limit allows, and the first that it does not.
 #![allow(clippy::unwrap_used, missing_docs, reason = "test code")]
 
-use domain::secret::PSK_MAX_LEN;
+use domain::{FleetRoot, PskDigest, UnixTime, secret::PSK_MAX_LEN};
 use http::{HeaderMap, HeaderValue};
 use protocol::{
-    Fields,
+    Fields, FleetKeys, KeyRing, Subject,
     credentials::{CredentialsError, read},
-    headers,
+    headers, nonce,
+    replay::Seen,
+    token::{MAX_LEN, OpenError, open},
 };
+
+fn keys() -> KeyRing {
+    let root = FleetRoot::copy_from(&[1; 32]).unwrap();
+    KeyRing::new(FleetKeys::derive("k1".parse().unwrap(), &root), None)
+}
 
 #[test]
 fn the_longest_pre_shared_key_is_read_and_no_longer_one() {
@@ -28,4 +35,30 @@ fn fields_are_done_only_at_the_end() {
     assert!(!fields.is_done(), "an octet is left");
     assert_eq!(fields.fixed(), Some(*b"b"));
     assert!(fields.is_done());
+}
+
+#[test]
+fn the_longest_token_is_looked_at_and_no_longer_one() {
+    let opened = |id: &str| {
+        let token = format!("{id}.{}", "A".repeat(1020));
+        (token.len(), open(&keys(), &token, UnixTime::from_secs(0)))
+    };
+    assert_eq!(opened("k99"), (MAX_LEN, Err(OpenError::UnknownKey)));
+    assert_eq!(opened("k999"), (MAX_LEN + 1, Err(OpenError::Malformed)));
+}
+
+#[test]
+fn a_memory_is_empty_until_something_is_accepted() {
+    let now = UnixTime::from_secs(1_000);
+    let subject = Subject {
+        fleet: &"demo".parse().unwrap(),
+        audience: &"https://llm.example".parse().unwrap(),
+        device: &"kiosk-01".parse().unwrap(),
+        psk: &PskDigest::of(b"psk"),
+    };
+    let mut seen = Seen::new(now, 1);
+    assert!(seen.is_empty());
+    let nonce = nonce::issue(&keys(), &subject, now, [3; 8]);
+    seen.accept_nonce(&nonce, now).unwrap();
+    assert!(!seen.is_empty());
 }
