@@ -16,6 +16,7 @@ mod ek;
 mod error;
 mod handle;
 mod info;
+mod leftover;
 mod object;
 mod pcrs;
 pub mod quiet;

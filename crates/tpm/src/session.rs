@@ -39,8 +39,8 @@ pub struct Tpm {
 
 impl Tpm {
     /// Connects. Waits up to three seconds for a TPM that is busy with another program; a device that does not exist or
-    /// may not be opened is told at once. Once connected, a command still waits for as long as another program holds a
-    /// TPM that serves one at a time.
+    /// may not be opened is told at once. On a socket, where one client at a time is served, it waits for as long as
+    /// another program holds the TPM, and then flushes what clients that died left loaded; their saved sessions stay.
     ///
     /// # Errors
     /// [`TpmError::Absent`] or [`TpmError::Forbidden`].
@@ -71,7 +71,13 @@ impl Tpm {
         }
         let conf = tcti.conf().map_err(|error| Attempt::Again(error.to_string()))?;
         match Context::new(conf) {
-            Ok(context) => Ok(Self { context }),
+            Ok(context) => {
+                let mut tpm = Self { context };
+                if matches!(tcti.kind(), Kind::Socket) {
+                    tpm.flush_leftovers();
+                }
+                Ok(tpm)
+            }
             Err(error) => Err(Attempt::Again(match raw_code(error) {
                 Some(raw) => format!("{raw:#x}: {}", Cause::Connection.meaning()),
                 None => error.to_string(),

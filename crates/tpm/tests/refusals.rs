@@ -162,19 +162,6 @@ fn a_disabled_hierarchy_and_one_with_a_password_are_explained() {
 }
 
 #[test]
-fn full_slots_are_explained() {
-    let swtpm = Swtpm::start();
-    for _ in 0..3 {
-        swtpm.tool("tpm2_createprimary", &["-C", "o", "-G", "ecc"]);
-    }
-    let error = open(&swtpm).endorsement_key(EkAlg::EccP256).unwrap_err();
-    assert_eq!(error.cause(), Some(Cause::ObjectSlotsFull), "{error}");
-    assert!(error.hint().unwrap().contains("tpm2_flushcontext -t"));
-    swtpm.tool("tpm2_flushcontext", &["-t"]);
-    open(&swtpm).endorsement_key(EkAlg::EccP256).unwrap();
-}
-
-#[test]
 fn a_bank_that_the_tpm_does_not_keep_is_told() {
     let swtpm = Swtpm::start();
     swtpm.tool(
