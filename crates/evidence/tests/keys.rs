@@ -259,6 +259,21 @@ fn p256_ek() -> TpmPublic {
     TpmPublic::try_from(bytes).unwrap()
 }
 
+/// The base point of P-384 (SEC 2, 2.5.1).
+const G384: (&str, &str) = (
+    "aa87ca22be8b05378eb1c71ef320ad746e1d3b628ba79b9859f741e082542a385502f25dbf55296c3a545e3872760ab7",
+    "3617de4a96262c6f5d9e98bf9292dc29f8f41dbd289a147ce9da3113b5f0b8c00a60b1ce1d7e819d7a431d7c90ea0e5f",
+);
+
+fn p384_ek() -> TpmPublic {
+    let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap();
+    // The template ends with two empty coordinates.
+    let template = ek::template(EkAlg::EccP384);
+    let head = template.as_bytes().strip_suffix(&[0; 4]).unwrap();
+    let bytes = [head, &[0, 48], &hex(G384.0), &[0, 48], &hex(G384.1)].concat();
+    TpmPublic::try_from(bytes).unwrap()
+}
+
 fn rsa_ek() -> TpmPublic {
     let mut bytes = ek::template(EkAlg::Rsa2048).as_bytes().to_vec();
     let modulus = bytes.len() - 256;
@@ -266,7 +281,7 @@ fn rsa_ek() -> TpmPublic {
     TpmPublic::try_from(bytes).unwrap()
 }
 
-/// TCG EK Credential Profile, B.3.3 and B.3.4, spelt out.
+/// TCG EK Credential Profile, B.3.3, B.3.4 and the H-3 of B.4, spelt out.
 #[test]
 fn the_templates_are_the_tcgs() {
     let policy = "0020837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa";
@@ -286,25 +301,36 @@ fn the_templates_are_the_tcgs() {
             format!("0020{}", "00".repeat(32))
         )
     );
+    let policy =
+        "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12";
+    assert_eq!(
+        hex(&ek::template(EkAlg::EccP384)),
+        format!("0023000c000300f20030{policy}000601000043001000040010") + "00000000"
+    );
 }
 
 #[test]
 fn an_ek_is_known_by_its_key() {
-    for (public, alg, len) in [(p256_ek(), EkAlg::EccP256, 91), (rsa_ek(), EkAlg::Rsa2048, 294)] {
+    for (public, alg, len, name_alg) in [
+        (p256_ek(), EkAlg::EccP256, 91, HashAlg::Sha256),
+        (rsa_ek(), EkAlg::Rsa2048, 294, HashAlg::Sha256),
+        (p384_ek(), EkAlg::EccP384, 120, HashAlg::Sha384),
+    ] {
         let key = EndorsementKey::new(&public).unwrap();
         assert_eq!(key.alg(), alg);
         assert_eq!(key.public(), &public);
         assert_eq!(key.spki_der().len(), len);
         assert_eq!(key.digest(), EkDigest::of(key.spki_der()));
-        let digest = digest_of(HashAlg::Sha256, public.as_bytes());
-        assert_eq!(key.name().as_bytes(), [&[0, 0x0b][..], &digest].concat());
+        let digest = digest_of(name_alg, public.as_bytes());
+        let id = name_alg.tpm_id().to_be_bytes();
+        assert_eq!(key.name().as_bytes(), [&id[..], &digest].concat());
     }
 }
 
 /// Field note 18: one flipped bit outside the key gives another Name for the same key, and would still activate.
 #[test]
 fn no_bit_of_the_template_may_be_flipped() {
-    for (public, key_len) in [(p256_ek(), 68), (rsa_ek(), 256)] {
+    for (public, key_len) in [(p256_ek(), 68), (rsa_ek(), 256), (p384_ek(), 100)] {
         let bytes = public.as_bytes();
         for at in 0..bytes.len() - key_len {
             for bit in 0..8 {
@@ -319,7 +345,11 @@ fn no_bit_of_the_template_may_be_flipped() {
 
 #[test]
 fn each_field_beside_the_key_is_pinned() {
-    for (public, alg) in [(p256_ek(), EkAlg::EccP256), (rsa_ek(), EkAlg::Rsa2048)] {
+    for (public, alg) in [
+        (p256_ek(), EkAlg::EccP256),
+        (rsa_ek(), EkAlg::Rsa2048),
+        (p384_ek(), EkAlg::EccP384),
+    ] {
         let with = |change: &dyn Fn(&mut Public<'_>)| {
             let mut area = Public::parse(public.as_bytes()).unwrap();
             change(&mut area);
@@ -327,12 +357,13 @@ fn each_field_beside_the_key_is_pinned() {
             found.unwrap_err()
         };
         let pinned = EkError::NotTheTemplate(alg);
-        assert_eq!(with(&|p| p.attributes.0 |= Attributes::USER_WITH_AUTH.0), pinned);
+        assert_eq!(with(&|p| p.attributes.0 ^= Attributes::USER_WITH_AUTH.0), pinned);
         assert_eq!(with(&|p| p.auth_policy = &[]), pinned);
-        assert_eq!(with(&|p| p.auth_policy = &[0; 32]), pinned);
+        let zeros: &[u8] = if alg == EkAlg::EccP384 { &[0; 48] } else { &[0; 32] };
+        assert_eq!(with(&|p| p.auth_policy = zeros), pinned);
         let longer = |p: &mut Public<'_>| match &mut p.parameters {
             Parameters::Rsa { symmetric, .. } | Parameters::Ecc { symmetric, .. } => {
-                *symmetric = Symmetric::AesCfb { key_bits: 256 };
+                *symmetric = Symmetric::AesCfb { key_bits: 192 };
             }
         };
         assert_eq!(with(&longer), pinned);
@@ -353,6 +384,7 @@ fn an_ek_has_a_valid_key() {
     let template = |alg| EndorsementKey::new(&ek::template(alg)).unwrap_err();
     assert_eq!(template(EkAlg::Rsa2048), EkError::Key(EkAlg::Rsa2048));
     assert_eq!(template(EkAlg::EccP256), EkError::Key(EkAlg::EccP256));
+    assert_eq!(template(EkAlg::EccP384), EkError::Key(EkAlg::EccP384));
 
     let mut even = rsa_ek().as_bytes().to_vec();
     *even.last_mut().unwrap() = 0xc0;
@@ -362,16 +394,20 @@ fn an_ek_has_a_valid_key() {
         EkError::Key(EkAlg::Rsa2048)
     );
 
-    let mut off_curve = p256_ek().as_bytes().to_vec();
-    *off_curve.last_mut().unwrap() ^= 1;
-    let off_curve = TpmPublic::try_from(off_curve).unwrap();
-    assert_eq!(
-        EndorsementKey::new(&off_curve).unwrap_err(),
-        EkError::Key(EkAlg::EccP256)
-    );
-
-    let p384 = area(0x0003_00b2, ecdsa(Curve::P384, None, &[1; 48], &[2; 48]));
-    assert_eq!(EndorsementKey::new(&p384).unwrap_err(), EkError::Curve);
+    for (public, alg) in [(p256_ek(), EkAlg::EccP256), (p384_ek(), EkAlg::EccP384)] {
+        let mut off_curve = public.as_bytes().to_vec();
+        *off_curve.last_mut().unwrap() ^= 1;
+        let off_curve = TpmPublic::try_from(off_curve).unwrap();
+        assert_eq!(EndorsementKey::new(&off_curve).unwrap_err(), EkError::Key(alg));
+    }
+    // Coordinates of the other curve's length.
+    for (curve, alg, len) in [
+        (Curve::P384, EkAlg::EccP384, 32),
+        (Curve::P256, EkAlg::EccP256, 48),
+    ] {
+        let other = area(0x0003_00b2, ecdsa(curve, None, &vec![1; len], &vec![2; len]));
+        assert_eq!(EndorsementKey::new(&other).unwrap_err(), EkError::Key(alg));
+    }
 }
 
 #[test]

@@ -372,11 +372,17 @@ fn activate(station: &Station, name: &TpmName, entropy: &[u8; 64]) -> Option<Vec
     .concat();
     let tpm = &station.tpm;
     fs::write(tpm.dir().join("credential"), blob).unwrap();
-    tpm.tool(
-        "tpm2_startauthsession",
-        &["--policy-session", "-S", "session.ctx"],
-    );
-    tpm.tool("tpm2_policysecret", &["-S", "session.ctx", "-c", "e"]);
+    let by_policy = station.ek.alg() != evidence::EkAlg::EccP384;
+    if by_policy {
+        let start = ["--policy-session", "-S", "session.ctx"];
+        tpm.tool("tpm2_startauthsession", &start);
+        tpm.tool("tpm2_policysecret", &["-S", "session.ctx", "-c", "e"]);
+    }
+    let auth: &[&str] = if by_policy {
+        &["-P", "session:session.ctx"]
+    } else {
+        &[]
+    };
     let output = tpm
         .command("tpm2_activatecredential")
         .args([
@@ -389,7 +395,7 @@ fn activate(station: &Station, name: &TpmName, entropy: &[u8; 64]) -> Option<Vec
             "-o",
             "secret",
         ])
-        .args(["-P", "session:session.ctx"])
+        .args(auth)
         .output()
         .unwrap();
     flush(tpm);
@@ -410,6 +416,14 @@ fn activates(station: &Station) {
         activate(station, &TpmName::try_from(other).unwrap(), &[1; 64]),
         None
     );
+}
+
+/// The high-range EK asks for no policy: its password is empty.
+#[test]
+fn the_tpm_activates_our_credential_with_its_p384_ek() {
+    let station = Station::new("ecc384", "ecc", "sha256", "ecdsa");
+    assert_eq!(station.ek.alg(), evidence::EkAlg::EccP384);
+    activates(&station);
 }
 
 #[test]

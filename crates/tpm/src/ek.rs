@@ -80,6 +80,7 @@ impl Tpm {
         let number = match alg {
             EkAlg::Rsa2048 => 0x01c0_0002,
             EkAlg::EccP256 => 0x01c0_000a,
+            EkAlg::EccP384 => 0x01c0_0016,
         };
         if !self.exists(number)? {
             return Ok(None);

@@ -6,7 +6,7 @@
 use domain::HashAlg;
 
 use crate::{
-    AkHandle, Tcti,
+    AkHandle, EkAlg, Tcti,
     code::{Cause, ResponseCode},
 };
 
@@ -47,6 +47,9 @@ pub enum TpmError {
     /// The TPM has no such PCR bank, or not all PCRs in it.
     #[error("the TPM has no {0} bank for all of the selected PCRs")]
     NoPcrBank(HashAlg),
+    /// No template is made here for such an EK.
+    #[error("{0} endorsement keys are not supported with this TPM stack")]
+    EkUnsupported(EkAlg),
     /// PCRs were extended again and again between reading and quoting.
     #[error("the PCRs kept changing while they were read")]
     PcrsKeepMoving,
@@ -72,6 +75,9 @@ impl TpmError {
             Self::NoAk(_) => Some("has this device been provisioned, and its TPM not been cleared since?"),
             Self::NoPcrBank(_) => Some("tpm2_getcap pcrs lists the banks; the firmware's setup enables them"),
             Self::PcrsKeepMoving => Some("try again when the system has settled"),
+            Self::EkUnsupported(_) => {
+                Some("use an RSA-2048 or ECC P-256 endorsement key, which every TPM has")
+            }
             Self::NotChildOfEk | Self::Malformed(_) | Self::Nonsense(_) => None,
         }
     }

@@ -52,6 +52,7 @@ pub(crate) fn endorsement_key(alg: EkAlg) -> Result<Public, TpmError> {
             PublicKeyRsa::new_empty_with_size(RsaKeyBits::Rsa2048),
         ),
         EkAlg::EccP256 => ecc_storage(attributes, policy, zero_point()?),
+        EkAlg::EccP384 => Err(TpmError::EkUnsupported(alg)),
     }
 }
 
@@ -186,6 +187,8 @@ mod tests {
 
     #[test]
     fn the_ek_template_is_the_one_that_evidence_pins() {
+        let refused = endorsement_key(EkAlg::EccP384).unwrap_err();
+        assert!(matches!(refused, TpmError::EkUnsupported(EkAlg::EccP384)));
         for alg in [EkAlg::Rsa2048, EkAlg::EccP256] {
             let ours = endorsement_key(alg).unwrap().marshall().unwrap();
             assert_eq!(ours, evidence::ek::template(alg).as_bytes());
