@@ -38,8 +38,34 @@ pub(super) fn id(path: &Path) -> io::Result<FileId> {
     fs::metadata(path).map(|m| FileId(m.dev(), m.ino()))
 }
 
+/// A connection, and the file that it goes into for as long as it lasts.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    /// `None` in memory.
+    file: Option<FileId>,
+}
+
+impl Opened {
+    /// Whether what was opened is still what has the name `path`. SQLite itself goes on in a file that was deleted, and
+    /// what it commits there nobody ever sees.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        self.file.is_none_or(|file| is_at(path, file))
+    }
+}
+
+/// The registry's file is not the one that was opened. What was asked may have been done, in a file that is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("'{}' was deleted or replaced while it was in use", .0.display())]
+pub(super) struct Replaced(pub(super) PathBuf);
+
+/// Whether `file` is at `path` now.
+pub(super) fn is_at(path: &Path, file: FileId) -> bool {
+    id(path).is_ok_and(|now| now == file)
+}
+
 /// Opens the registry at `path`; where nothing is there, `absent` says what to do.
-pub(super) fn open(path: &Path, busy: Duration, absent: Absent) -> Result<Connection, OpenError> {
+pub(super) fn open(path: &Path, busy: Duration, absent: Absent) -> Result<Opened, OpenError> {
     let unreadable = |source| OpenError::File {
         what: WHAT,
         path: path.to_owned(),
@@ -53,7 +79,13 @@ pub(super) fn open(path: &Path, busy: Duration, absent: Absent) -> Result<Connec
                     path: path.to_owned(),
                 });
             }
-            Absent::Empty => return in_memory().map_err(|e| Unavailable::failed(e).into()),
+            Absent::Empty => {
+                let connection = in_memory().map_err(Unavailable::failed)?;
+                return Ok(Opened {
+                    connection,
+                    file: None,
+                });
+            }
         }
     }
     let mode = fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o7777;
@@ -64,12 +96,17 @@ pub(super) fn open(path: &Path, busy: Duration, absent: Absent) -> Result<Connec
             mode,
         });
     }
+    let file = Some(id(path).map_err(unreadable)?);
     let connection = connect(path, busy).map_err(Unavailable::failed)?;
     check(path, &connection)?;
     connection
         .pragma_update(None, "synchronous", "full")
         .map_err(Unavailable::failed)?;
-    Ok(connection)
+    let opened = Opened { connection, file };
+    if !opened.is_at(path) {
+        return Err(Unavailable::failed(Replaced(path.to_owned())).into());
+    }
+    Ok(opened)
 }
 
 /// Connects to a registry that is there.

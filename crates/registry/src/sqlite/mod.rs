@@ -1,7 +1,8 @@
 //! The embedded backend: one SQLite file that mirrors etcd's keys, values and revisions.
 //!
 //! Owns: the file (mode 0600, write-ahead log, every commit synced) and one connection for calls; a watch has its own.
-//! Refuses: a file that others may write, a database that is not a registry, a newer schema.
+//! Refuses: a file that others may write, a database that is not a registry, a newer schema; and to call done what went
+//! into a file that was deleted or replaced meanwhile.
 //! Calls block, so they run on tokio's blocking threads, one at a time. Several processes may share the file on one
 //! machine; never put it on a network file system.
 
@@ -20,15 +21,16 @@ use rusqlite::{
     types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef},
 };
 
+use self::file::{Opened, Replaced};
 use crate::{
-    OpenError, Options, ReadError, Revision, Unavailable,
+    Absent, OpenError, Options, ReadError, Revision, Unavailable,
     store::{Changes, Commit, Guard, Put, Row, Store, Stored},
 };
 
 /// A registry in one file.
 #[derive(Debug)]
 pub(crate) struct SqliteStore {
-    connection: Arc<Mutex<Connection>>,
+    opened: Arc<Mutex<Opened>>,
     path: PathBuf,
     call_timeout: Duration,
     alive_every: Duration,
@@ -41,27 +43,37 @@ impl SqliteStore {
             let path = path.clone();
             move || file::open(&path, busy, absent)
         });
-        let connection = opened.await.map_err(Unavailable::failed)??;
+        let opened = opened.await.map_err(Unavailable::failed)??;
         Ok(Self {
-            connection: Arc::new(Mutex::new(connection)),
+            opened: Arc::new(Mutex::new(opened)),
             path,
             call_timeout: options.call_timeout,
             alive_every: options.alive_every,
         })
     }
 
+    /// Runs `run`. A file that was replaced is an error once, and is opened anew for the next call: revisions that were
+    /// read from the old one say nothing about the new one.
     async fn call<T: Send + 'static>(
         &self,
         run: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Unavailable> {
-        let connection = Arc::clone(&self.connection);
+        let (opened, path, busy) = (Arc::clone(&self.opened), self.path.clone(), self.call_timeout);
         let done = tokio::task::spawn_blocking(move || {
             // A panic elsewhere rolled its transaction back: the connection is sound.
-            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            run(&mut connection)
+            let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+            let result = opened.is_at(&path).then(|| run(&mut opened.connection));
+            match result {
+                Some(result) if opened.is_at(&path) => result.map_err(|e| unavailable(e, busy)),
+                _ => {
+                    if let Ok(anew) = file::open(&path, busy, Absent::Refuse) {
+                        *opened = anew;
+                    }
+                    Err(Unavailable::failed(Replaced(path)))
+                }
+            }
         });
-        let result = done.await.map_err(Unavailable::failed)?;
-        result.map_err(|e| unavailable(e, self.call_timeout))
+        done.await.map_err(Unavailable::failed)?
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Absent, WatchError, store::Change};
+use crate::{WatchError, store::Change};
 
 fn options() -> Options {
     Options {
@@ -243,4 +243,49 @@ async fn a_failing_file_is_reported_by_the_watch() {
         "{report:?}"
     );
     assert!(store.watch("/").await.is_err());
+}
+
+fn remove(dir: &TempDir) {
+    for name in ["registry.db", "registry.db-wal", "registry.db-shm"] {
+        let _ = fs::remove_file(dir.path().join(name));
+    }
+}
+
+fn told_as_replaced<T: std::fmt::Debug>(result: Result<T, Unavailable>) {
+    let Err(Unavailable::Failed(reason)) = result else {
+        panic!("{result:?}")
+    };
+    assert!(reason.to_string().contains("deleted or replaced"), "{reason}");
+}
+
+#[tokio::test]
+async fn nothing_is_called_committed_that_went_into_a_deleted_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await.unwrap();
+    store.commit(Vec::new(), put("old")).await.unwrap();
+    remove(&dir);
+    told_as_replaced(store.commit(Vec::new(), put("v")).await);
+    told_as_replaced(store.get("/k").await);
+    assert!(!dir.path().join("registry.db").exists());
+
+    // Another in its place: told once, because what was read before is not in it.
+    drop(open(&dir).await.unwrap());
+    told_as_replaced(store.commit(Vec::new(), put("v")).await);
+    assert_eq!(store.get("/k").await.unwrap(), None);
+    store.commit(Vec::new(), put("new")).await.unwrap();
+    let other = open(&dir).await.unwrap();
+    assert_eq!(other.get("/k").await.unwrap().unwrap().value, b"new");
+}
+
+#[tokio::test]
+async fn a_file_that_goes_during_a_commit_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await.unwrap();
+    let path = dir.path().join("registry.db");
+    let done = store.call(move |c| {
+        let done = commit(c, &[], &put("v"));
+        fs::remove_file(path).unwrap();
+        done
+    });
+    told_as_replaced(done.await);
 }

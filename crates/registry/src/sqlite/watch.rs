@@ -4,7 +4,7 @@
 //! everything: edits by hand, which raise no revision of ours, count as well.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -116,7 +116,7 @@ impl Follower {
     }
 
     fn poll(&self, following: &mut Following) -> Result<Option<Change>, WatchError> {
-        if !is_at(&self.path, following.file) {
+        if !file::is_at(&self.path, following.file) {
             return Err(WatchError::Replaced);
         }
         let version = data_version(&following.connection).map_err(|e| self.failed(e))?;
@@ -137,10 +137,6 @@ impl Follower {
     fn failed(&self, error: rusqlite::Error) -> WatchError {
         unavailable(error, self.busy).into()
     }
-}
-
-fn is_at(path: &Path, file: FileId) -> bool {
-    file::id(path).is_ok_and(|now| now == file)
 }
 
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
