@@ -67,7 +67,7 @@ pub fn verify_ek_certificate(
         .ok_or_else(|| at_leaf(ChainBreak::NotAnEk(NotAnEk::Key("unsupported".to_owned()))))
 }
 
-/// EK Credential Profile, 3.2, with what makers leave out of it left out.
+/// EK Credential Profile, with what makers leave out of it left out.
 fn is_an_ek(leaf: &Certificate) -> Result<(), NotAnEk> {
     let extensions = &leaf.extensions;
     if extensions

@@ -2,9 +2,9 @@
 //!
 //! Owns: rules of a maker, a range of firmware versions and a reason, and their answer to a verified certificate or to
 //! what a TPM says about itself. Refuses to guess: where a rule could apply and the certificate does not say, it does.
-//! Examples, to be compared with the makers' own pages, which have more than these:
-//! - ROCA (CVE-2017-15361): Infineon (`IFX`), TPM 2.0 firmware 5.0 to 5.61 and 7.0 to 7.61: RSA keys that the TPM made,
-//!   the EK too, can be factored.
+//! Examples; take the ranges from the makers' own advisories, which have more than these:
+//! - ROCA (CVE-2017-15361): Infineon (`IFX`), TPM 2.0 firmware 5.x and 7.x before the corrected versions: RSA keys that
+//!   the TPM made, the EK too, can be factored.
 //! - TPM-FAIL (CVE-2019-16863): STMicroelectronics (`STM`), 71.0 to 71.12, 73.0 to 73.9, 74.0 to 74.16: the time that an
 //!   ECDSA signature takes gives the key away.
 //!

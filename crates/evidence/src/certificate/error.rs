@@ -192,7 +192,7 @@ pub enum ChainBreak {
 /// Why a certificate is not an endorsement key's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnEk {
-    /// EK Credential Profile, 3.2: the basic constraints of an EK certificate never say CA.
+    /// EK Credential Profile: the basic constraints of an EK certificate never say CA.
     #[error("it is a CA's")]
     Ca,
     /// It has purposes, and `tcg-kp-EKCertificate` (2.23.133.8.1) is not among them.

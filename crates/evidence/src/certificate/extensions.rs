@@ -29,7 +29,7 @@ const SUBJECT_KEY_ID: Oid<'static> = oid!(2.5.29.14);
 const AUTHORITY_KEY_ID: Oid<'static> = oid!(2.5.29.35);
 const AUTHORITY_INFO_ACCESS: Oid<'static> = oid!(1.3.6.1.5.5.7.1.1);
 /// Understood in that nothing here follows from them: policies (any is accepted), the directory attributes that hold
-/// the TPM's specification (EK Credential Profile, 3.2.10), where revocation lists are.
+/// the TPM's specification (EK Credential Profile), where revocation lists are.
 const WITHOUT_CONSEQUENCE: [Oid<'static>; 3] = [oid!(2.5.29.32), oid!(2.5.29.9), oid!(2.5.29.31)];
 const CA_ISSUERS: Oid<'static> = oid!(1.3.6.1.5.5.7.48.2);
 /// `tcg-kp-EKCertificate`.

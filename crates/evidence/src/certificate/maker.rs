@@ -1,8 +1,8 @@
 //! Whose TPM it is, and which firmware it was made with.
 //!
-//! Owns: the TCG's vendor identifiers (TCG TPM Vendor ID Registry, version 1.06; the same four bytes as
+//! Owns: the TCG's vendor identifiers (TCG TPM Vendor ID Registry; the same four bytes as
 //! `TPM2_PT_MANUFACTURER`) and the firmware version, as an EK certificate writes both into its alternative name (EK
-//! Credential Profile, 3.1.2: `id:` and hexadecimal digits). A certificate says what a TPM was when it was made: a later
+//! Credential Profile: `id:` and hexadecimal digits). A certificate says what a TPM was when it was made: a later
 //! firmware update does not change it.
 
 use std::{fmt, str::FromStr};

@@ -3,7 +3,7 @@
 //! Owns: the reading of EK certificates and of a folder of maker certificates ([`Roots`]), the chain between the two
 //! ([`verify_ek_certificate`]), what a certificate says about its TPM ([`EkCertificate`]), the operator's choice of
 //! what to trust ([`EkTrustPolicy`]) and the makers' firmware that is refused ([`DenyList`]). The profile is the TCG
-//! EK Credential Profile for TPM Family 2.0, version 2.3 rev 2, section 3 ("X.509 ASN.1 Definitions"), on RFC 5280.
+//! EK Credential Profile for TPM Family 2.0, on RFC 5280.
 //! Refuses: to fetch anything (an address in a certificate is an attacker's to choose; it is only named as a hint), to
 //! read a clock (`now` is an argument), SHA-1 unless asked for it, and to take what it does not understand when it is
 //! marked critical.

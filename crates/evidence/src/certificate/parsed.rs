@@ -24,7 +24,7 @@ use super::{
     signature::{Algorithm, Fault},
 };
 
-/// 9999-12-31T23:59:59Z: no well-defined end (RFC 5280, 4.1.2.5; EK Credential Profile, 3.2.5).
+/// 9999-12-31T23:59:59Z: no well-defined end (RFC 5280, 4.1.2.5; EK Credential Profile).
 const NO_END: i64 = 253_402_300_799;
 
 /// Why bytes are not a certificate.

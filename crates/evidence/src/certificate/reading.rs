@@ -12,7 +12,7 @@ use x509_parser::{
 
 /// The longest certificate that is read, in bytes; those of makers have 0.5 to 2.5 kB.
 pub const MAX_CERTIFICATE_LEN: usize = 16 * 1024;
-/// `TCG_PCCLIENT_STORED_CERT` with `TCG_FULL_CERT` (PC Client Specific Implementation Specification, 7.3.2): tag
+/// `TCG_PCCLIENT_STORED_CERT` with `TCG_FULL_CERT` (PC Client Specific Implementation Specification): tag
 /// 0x1001, type 0, then the length in two bytes.
 const STORED_CERT: [u8; 3] = [0x10, 0x01, 0x00];
 const STORED_CERT_LEN: usize = 5;
