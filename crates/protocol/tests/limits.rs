@@ -1,15 +1,17 @@
 //! The last value that a limit allows, and the first that it does not.
 #![allow(clippy::unwrap_used, missing_docs, reason = "test code")]
 
-use domain::{FleetRoot, PskDigest, UnixTime, secret::PSK_MAX_LEN};
+use domain::{FleetRoot, PskDigest, Sha256Digest, UnixTime, secret::PSK_MAX_LEN};
 use http::{HeaderMap, HeaderValue};
 use protocol::{
     Fields, FleetKeys, KeyRing, Subject,
     credentials::{CredentialsError, read},
     headers, nonce,
     replay::Seen,
+    signature::{RequestParts, SessionKey, SignatureError, SignatureHeaders, sign, verify},
     token::{MAX_LEN, OpenError, open},
 };
+use zeroize::Zeroizing;
 
 fn keys() -> KeyRing {
     let root = FleetRoot::copy_from(&[1; 32]).unwrap();
@@ -61,4 +63,32 @@ fn a_memory_is_empty_until_something_is_accepted() {
     let nonce = nonce::issue(&keys(), &subject, now, [3; 8]);
     seen.accept_nonce(&nonce, now).unwrap();
     assert!(!seen.is_empty());
+}
+
+#[test]
+fn the_longest_signature_header_is_parsed_and_no_longer_one() {
+    let (key, now) = (
+        SessionKey::from_seed(&Zeroizing::new([5; 32])),
+        UnixTime::from_secs(1_000),
+    );
+    let request = RequestParts {
+        method: "POST",
+        path: "/api/chat",
+        query: None,
+        body_digest: &Sha256Digest::of(b""),
+        session: "k1.token",
+    };
+    let signed = sign(&key, &request, now, [6; 16]);
+    // Canonical, and of another label: what is parsed is refused for that.
+    let refused = |label: &str| {
+        let signature = format!("{label}=:{}:", "A".repeat(508));
+        let headers = SignatureHeaders {
+            signature: &signature,
+            ..signed.as_headers()
+        };
+        let error = verify(&key.public_key(), &request, &headers, now).unwrap_err();
+        (signature.len(), error)
+    };
+    assert_eq!(refused("a"), (512, SignatureError::Label("signature")));
+    assert_eq!(refused("ab"), (513, SignatureError::Syntax("signature")));
 }
