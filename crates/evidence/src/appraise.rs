@@ -4,12 +4,13 @@
 //! [`appraise`] walks it; where a step fails, the steps after it still run as mere checks, so that the verdict lists
 //! all that is wrong. Only the chain makes an [`Attested`].
 //! Refuses to know the request, the registry or the time. An attacker controls all of [`Evidence`]; [`Expected`] is
-//! ours. The accepting path allocates nothing.
+//! ours. The accepting path allocates nothing where nothing is attached.
 
 use std::sync::Arc;
 
 use domain::TpmName;
 
+pub use crate::inputs::{Attachments, Evidence, Expected};
 use crate::{
     ak::AttestationKey,
     failure::{Failure, Rejected},
@@ -21,39 +22,6 @@ use crate::{
     statement::Release,
     wire::{self, Attest, PcrSelections, Signature},
 };
-
-/// Unverified bytes as they came.
-#[derive(Debug, Clone, Copy)]
-pub struct Evidence<'a> {
-    /// `TPMS_ATTEST`, without the size of a `TPM2B_ATTEST`.
-    pub quote: &'a [u8],
-    /// `TPMT_SIGNATURE` over it.
-    pub signature: &'a [u8],
-    /// The values of the quoted PCRs, concatenated in ascending index.
-    pub pcrs: &'a [u8],
-}
-
-/// Unverified bytes that some policies want beside a quote. None by default.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Attachments<'a> {
-    /// The boot's event log, as the kernel's `binary_bios_measurements` has it.
-    pub event_log: Option<&'a [u8]>,
-    /// The file of a signed image statement.
-    pub image_statement: Option<&'a [u8]>,
-}
-
-/// What the quote must be, from the registry and our own challenge.
-#[derive(Debug, Clone, Copy)]
-pub struct Expected<'a> {
-    /// The device's registered AK.
-    pub ak: &'a AttestationKey,
-    /// What the quote must be bound to: its `extraData`.
-    pub qualifying_data: &'a [u8; 32],
-    /// The counters of the quote that was accepted last from this AK.
-    pub last: Option<&'a Counters>,
-    /// What the PCRs must hold.
-    pub policy: &'a PcrPolicy,
-}
 
 /// Judges evidence: every check, and all that fail.
 ///
@@ -275,9 +243,10 @@ impl<'a> Fresh<'a> {
         attachments: Attachments<'_>,
     ) -> Result<PcrsMatch<'a>, Rejected> {
         match self.quote.pcrs(policy, values, self.ak, attachments) {
-            Ok(recognised) => Ok(PcrsMatch {
+            Ok(Recognised { golden_set, release }) => Ok(PcrsMatch {
                 fresh: self,
-                recognised,
+                golden_set,
+                release,
             }),
             Err(failures) => Err(Rejected::new(failures)),
         }
@@ -288,7 +257,8 @@ impl<'a> Fresh<'a> {
 #[derive(Debug)]
 pub struct PcrsMatch<'a> {
     fresh: Fresh<'a>,
-    recognised: Recognised,
+    golden_set: Option<SetName>,
+    release: Option<Release>,
 }
 
 impl PcrsMatch<'_> {
@@ -305,7 +275,8 @@ impl PcrsMatch<'_> {
             counters: quote.counters(),
             continuity,
             firmware_version: quote.attest.firmware_version,
-            recognised: self.recognised,
+            golden_set: self.golden_set,
+            release: self.release,
         }
     }
 }
@@ -317,7 +288,8 @@ pub struct Attested {
     counters: Counters,
     continuity: Continuity,
     firmware_version: u64,
-    recognised: Recognised,
+    golden_set: Option<SetName>,
+    release: Option<Release>,
 }
 
 impl Attested {
@@ -342,13 +314,13 @@ impl Attested {
     /// The golden set whose values the PCRs have; `None` for a policy without such.
     #[must_use]
     pub const fn golden_set(&self) -> Option<&SetName> {
-        self.recognised.golden_set.as_ref()
+        self.golden_set.as_ref()
     }
 
     /// The image's release, where the policy wants an image statement.
     #[must_use]
     pub const fn release(&self) -> Option<Release> {
-        self.recognised.release
+        self.release
     }
 
     /// The Name of the AK that attested.

@@ -123,38 +123,45 @@ enum Search<'a> {
 
 fn search(log: &EventLog<'_>, events: &[Event<'_>], index: PcrIndex, expected: &Search<'_>) -> Option<Cause> {
     match expected {
-        Search::Digests(golden) => {
-            let same = |(event, golden): &(&Event<'_>, &PcrValue)| {
-                event.digests.of(golden.bank()) == Some(golden.as_bytes())
-            };
-            let bank = golden.first()?.bank();
-            let agree = events.iter().zip(*golden).take_while(same).count();
-            match (events.get(agree), golden.get(agree)) {
-                (Some(event), Some(_)) => Some(Cause::Changed(named(event, bank))),
-                (Some(event), None) => Some(Cause::Added(named(event, bank))),
-                (None, _) => Some(Cause::Missing {
-                    have: events.len(),
-                    want: golden.len(),
-                }),
-            }
-        }
+        Search::Digests(golden) => first_difference(events, golden),
         Search::Value(value) => {
-            let bank = value.bank();
-            let true_up_to = log.true_up_to(value, index);
-            let after_it = |event: &&Event<'_>| match true_up_to {
-                Some(number) => event.number > number,
-                None => log.first_value(bank, index) == **value,
-            };
-            let tail = events.iter().find(after_it);
-            let alone = || {
-                let tried = if events.len() <= MAX_TRIED { events } else { &[] };
-                let added = |event: &&Event<'_>| log.without(event.number, bank, index) == Some(**value);
-                tried.iter().find(added)
-            };
-            let added = tail.or_else(alone)?;
-            Some(Cause::Added(named(added, bank)))
+            let added = added_to(log, events, index, value)?;
+            Some(Cause::Added(named(added, value.bank())))
         }
     }
+}
+
+fn first_difference(events: &[Event<'_>], golden: &[PcrValue]) -> Option<Cause> {
+    let bank = golden.first()?.bank();
+    let same = |(event, golden): &(&Event<'_>, &PcrValue)| event.digests.of(bank) == Some(golden.as_bytes());
+    let agree = events.iter().zip(golden).take_while(same).count();
+    Some(match (events.get(agree), golden.get(agree)) {
+        (Some(event), Some(_)) => Cause::Changed(named(event, bank)),
+        (Some(event), None) => Cause::Added(named(event, bank)),
+        (None, _) => Cause::Missing {
+            have: events.len(),
+            want: golden.len(),
+        },
+    })
+}
+
+/// The first event after the value was reached, or the one without which it would be.
+fn added_to<'l, 'a>(
+    log: &EventLog<'_>,
+    events: &'l [Event<'a>],
+    index: PcrIndex,
+    value: &PcrValue,
+) -> Option<&'l Event<'a>> {
+    let bank = value.bank();
+    let reached = log.true_up_to(value, index);
+    let untouched = log.first_value(bank, index) == *value;
+    let is_after = |event: &&Event<'_>| reached.map_or(untouched, |number| event.number > number);
+    let tried = if events.len() <= MAX_TRIED { events } else { &[] };
+    let is_alone = |event: &&Event<'_>| log.without(event.number, bank, index) == Some(*value);
+    events
+        .iter()
+        .find(is_after)
+        .or_else(|| tried.iter().find(is_alone))
 }
 
 fn named(event: &Event<'_>, bank: HashAlg) -> Named {

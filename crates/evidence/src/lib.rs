@@ -19,6 +19,7 @@ pub mod explain;
 pub mod failure;
 pub mod freshness;
 mod hash;
+mod inputs;
 pub mod names;
 pub mod offline;
 pub mod policy;

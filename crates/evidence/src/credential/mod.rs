@@ -119,12 +119,7 @@ fn p256_seed(ek: &p256::PublicKey, entropy: &[u8; 64]) -> Result<(Seed, Vec<u8>)
     let shared = p256::ecdh::diffie_hellman(*scalar, ek.as_affine());
     let ours = ephemeral.public_key().to_encoded_point(false);
     let theirs = ek.to_encoded_point(false);
-    Ok(ecc_seed(
-        HashAlg::Sha256,
-        shared.raw_secret_bytes(),
-        &ours,
-        &theirs,
-    ))
+    Ok(ecc_seed(HashAlg::Sha256, shared.raw_secret_bytes(), ours, theirs))
 }
 
 /// The same on P-384.
@@ -135,12 +130,7 @@ fn p384_seed(ek: &p384::PublicKey, entropy: &[u8; 64]) -> Result<(Seed, Vec<u8>)
     let shared = p384::ecdh::diffie_hellman(*scalar, ek.as_affine());
     let ours = ephemeral.public_key().to_encoded_point(false);
     let theirs = ek.to_encoded_point(false);
-    Ok(ecc_seed(
-        HashAlg::Sha384,
-        shared.raw_secret_bytes(),
-        &ours,
-        &theirs,
-    ))
+    Ok(ecc_seed(HashAlg::Sha384, shared.raw_secret_bytes(), ours, theirs))
 }
 
 /// The seed out of the shared x, and the marshalled ephemeral point. Points are uncompressed: 4, x, y.

@@ -9,6 +9,7 @@ fn make(ak_name: std::sync::Arc<TpmName>, counters: Counters) -> Attested {
         continuity: Continuity::First,
         firmware_version: 0,
         golden_set: None,
+        release: None,
     }
 }
 

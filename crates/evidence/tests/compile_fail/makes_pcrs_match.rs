@@ -5,6 +5,7 @@ fn make(fresh: Fresh<'static>) -> PcrsMatch<'static> {
     PcrsMatch {
         fresh,
         golden_set: None,
+        release: None,
     }
 }
 
