@@ -108,6 +108,8 @@ impl Failure {
             | Self::Usage(..)
             | Self::Unfit(_)
             | Self::RegistryUrl { .. } => 2,
+            // Nobody forbids it: it is not there.
+            Self::Refused(all) if matches!(all.as_slice(), [Refusal::NotRegistered(_)]) => 1,
             Self::Refused(_) | Self::Unmeasured(_) => REFUSED,
             // Between the look at the registry and the transaction somebody else was enrolled.
             Self::Enrol {

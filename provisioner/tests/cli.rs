@@ -166,7 +166,7 @@ fn a_device_or_registry_that_is_not_there() {
         dir.path(),
         &["device", "suspend", "kiosk-bern-01", "--manifest", "demo.toml"],
     );
-    assert_eq!(ran.code, 3, "{}", ran.err);
+    assert_eq!(ran.code, 1, "{}", ran.err);
     assert!(
         ran.err
             .contains("error: device 'kiosk-bern-01' is not registered\nhint: "),
