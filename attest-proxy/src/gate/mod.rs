@@ -76,6 +76,10 @@ pub struct Admit {
 
 /// What an admitted head may have.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every request is the large one, and it is moved once: a box would cost each an allocation"
+)]
 pub enum Grant {
     /// A nonce.
     Challenge,
