@@ -290,7 +290,7 @@ impl Proxy {
     ) -> Result<Response<Body>, Refused> {
         let models = &who.1.entry().policy.models;
         let judged = body::judge(route.class, body, models).map_err(|e| Refused::of(e.refusal(), who, e))?;
-        forward::forward(
+        let response = forward::forward(
             &self.upstream,
             head.method,
             head.headers,
@@ -299,8 +299,19 @@ impl Proxy {
             models,
         )
         .await
-        .map(|response| response.map(|body| body.leased(self.follow.lease(*who.0, self.clock.clone()))))
-        .map_err(|e| Refused::of(e.refusal(), who, e))
+        .map_err(|e| Refused::of(e.refusal(), who, e))?;
+        // The upstream took its time. Who was suspended meanwhile is refused while a refusal can still be said; later the lease
+        // can only cut the answer off.
+        if !matches!(
+            self.follow.last_view().find(who.0, self.clock.now()),
+            Found::Device(_)
+        ) {
+            let unusable = Who::Unusable(*who.0, who.1.id().clone());
+            let why = "the device may not be used since it asked";
+            return Err(Refused::new(Refusal::PskUnknown, unusable, why));
+        }
+        let lease = self.follow.lease(*who.0, self.clock.clone());
+        Ok(response.map(|body| body.leased(lease)))
     }
 }
 

@@ -122,3 +122,30 @@ async fn a_suspended_devices_running_streams_end() {
         assert_eq!(rig.proxy.upstream.in_flight(), 0);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_is_suspended_before_the_answer_begins_is_refused_in_words() {
+    let (go, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let upstream = Upstream::start(move |_| {
+        held.lock()
+            .unwrap()
+            .recv_timeout(Duration::from_secs(20))
+            .unwrap();
+        Reply::json(200, "{}")
+    });
+    let rig = Rig::with(upstream, "").await;
+    let mut running = Connection::open(rig.address).await;
+    running
+        .send(&request("POST", "/api/chat", &psk("plain"), CHAT))
+        .await;
+    while rig.upstream.connections() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    rig.edit("plain", |d| d.state = DeviceState::Suspended).await;
+    while rig.get(headers::CHALLENGE_PATH, &psk("plain")).await.status != 401 {
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    go.send(()).unwrap();
+    refused(&running.answer("POST").await.expect("an answer"), "psk-unknown");
+}

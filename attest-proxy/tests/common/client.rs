@@ -51,22 +51,9 @@ pub async fn ask(
     fields: &[(String, String)],
     body: &str,
 ) -> Answer {
-    ask_if_answered(address, method, target, fields, body)
-        .await
-        .expect("an answer")
-}
-
-/// The same, where the proxy may cut the connection before it answers: whose device is suspended in that moment is cut off.
-pub async fn ask_if_answered(
-    address: SocketAddr,
-    method: &str,
-    target: &str,
-    fields: &[(String, String)],
-    body: &str,
-) -> Option<Answer> {
     let mut connection = Connection::open(address).await;
     connection.send(&request(method, target, fields, body)).await;
-    connection.answer(method).await
+    connection.answer(method).await.expect("an answer")
 }
 
 /// The bytes of a request.

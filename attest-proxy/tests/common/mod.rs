@@ -30,7 +30,6 @@ use testkit::{ManualClock, upstream::Upstream};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use client::ask_if_answered;
 pub use client::{Answer, ask};
 use forge::{Bytes, START, Tpm, psk_text};
 
@@ -253,8 +252,8 @@ impl Rig {
     /// Asks until the answer has this status: what the watch brings takes a moment.
     pub async fn chat_until(&self, fields: &[(String, String)], status: u16) -> Answer {
         for _ in 0..400 {
-            let answer = ask_if_answered(self.address, "POST", "/api/chat", fields, CHAT).await;
-            if let Some(answer) = answer.filter(|answer| answer.status == status) {
+            let answer = self.chat(fields).await;
+            if answer.status == status {
                 return answer;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
