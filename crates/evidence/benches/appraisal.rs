@@ -14,9 +14,9 @@
     reason = "a program for development"
 )]
 
-#[path = "../tests/forge/mod.rs"]
+#[path = "../tests/it/forge/mod.rs"]
 mod forge;
-#[path = "../tests/vector/mod.rs"]
+#[path = "../tests/it/vector/mod.rs"]
 mod vector;
 
 use std::{hint::black_box, time::Duration};

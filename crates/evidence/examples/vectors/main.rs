@@ -1,7 +1,7 @@
 //! Writes `vectors/` anew, from software TPMs that stock tools operate. The README there says what the files hold.
 //!
 //! Owns: what is made. What must come of it is written beside each case by hand and not asked of `appraise`; that it
-//! does come, `tests/vectors.rs` sees. Keys are new each time, so no file is the same after a second run.
+//! does come, `tests/it/vectors.rs` sees. Keys are new each time, so no file is the same after a second run.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,14 +12,14 @@
 )]
 
 mod accepted;
-#[path = "../../tests/forge/mod.rs"]
+#[path = "../../tests/it/forge/mod.rs"]
 mod forge;
 mod logs;
 mod refused;
 mod spoilt;
 mod statements;
 mod station;
-#[path = "../../tests/vector/mod.rs"]
+#[path = "../../tests/it/vector/mod.rs"]
 mod vector;
 
 use std::{collections::BTreeMap, fs};

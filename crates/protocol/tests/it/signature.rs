@@ -1,13 +1,4 @@
 //! Request signatures: one profile is accepted, and every way of leaving it is refused for its own reason.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
 use data_encoding::BASE64;
 use domain::{Sha256Digest, UnixTime};
 use proptest::prelude::*;

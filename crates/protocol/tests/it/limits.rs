@@ -1,6 +1,4 @@
 //! The last value that a limit allows, and the first that it does not.
-#![allow(clippy::unwrap_used, missing_docs, reason = "test code")]
-
 use domain::{FleetRoot, PskDigest, Sha256Digest, UnixTime, secret::PSK_MAX_LEN};
 use http::{HeaderMap, HeaderValue};
 use protocol::{

@@ -1,27 +1,16 @@
 //! Event logs: what replays and what a proof covers; against stock tpm2_eventlog and a real software TPM.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod forge;
-
 use std::fs;
 
-use domain::{HashAlg, PcrSelection, PcrValue, PcrValues};
-use evidence::eventlog::{Broken, EventLog, EventType, LogFormat, Unproven};
-use forge::{
+use crate::forge::{
     digest_of, index,
     log::{
         BANKS, IMAGE_LOAD, IPL, SEPARATOR, VARIABLE, agile, agile_with, boot, boot_quoted, header, header_of,
         quoted, sha1_event, variable,
     },
 };
+use domain::{HashAlg, PcrSelection, PcrValue, PcrValues};
+use evidence::eventlog::{Broken, EventLog, EventType, LogFormat, Unproven};
 use testkit::Swtpm;
 
 #[test]

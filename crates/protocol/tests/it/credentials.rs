@@ -1,13 +1,4 @@
 //! Credentials: three sets of headers are a way to ask; every other set is refused for its own reason.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
 use domain::PskDigest;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;

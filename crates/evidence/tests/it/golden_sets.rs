@@ -1,21 +1,10 @@
 //! Golden sets: several values that are good at once, each perhaps until a date.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod forge;
-
 use std::collections::BTreeMap;
 
+use crate::forge::{Case, Forge, index};
 use domain::{HashAlg, PcrValue, UnixTime};
 use evidence::{Failure, FailureClass, GoldenSet, PcrPolicy, wire::Curve};
-use forge::{Case, Forge, index};
 
 const OLD_END: u64 = 1_000;
 

@@ -1,27 +1,8 @@
 //! Rules on event logs: each rule kept and broken, and what a device's own root could try.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod forge;
-
 use std::collections::BTreeSet;
 
-use domain::{HashAlg, Sha256Digest};
-use evidence::{
-    Attachments, Attested, Failure, FailureClass, KeyVariable, LogRefused, LogRules, Mix, PcrPolicy,
-    PolicyError, Rejected, RuleBroken,
-    eventlog::{LogError, Unproven},
-    rules::At,
-    wire::Curve,
-};
-use forge::{
+use crate::forge::{
     Forge,
     boot::{
         AUTHORITY, GLOBAL, IMAGE_SECURITY, SHIM, Step, config, grub, log, secure_boot, separator, step, stub,
@@ -29,6 +10,14 @@ use forge::{
     },
     case_of, index,
     log::{IPL, VARIABLE},
+};
+use domain::{HashAlg, Sha256Digest};
+use evidence::{
+    Attachments, Attested, Failure, FailureClass, KeyVariable, LogRefused, LogRules, Mix, PcrPolicy,
+    PolicyError, Rejected, RuleBroken,
+    eventlog::{LogError, Unproven},
+    rules::At,
+    wire::Curve,
 };
 
 const MISMATCH: FailureClass = FailureClass::Mismatch;

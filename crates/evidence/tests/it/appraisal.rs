@@ -1,24 +1,13 @@
 //! What the appraisal accepts, and every reason for which it refuses.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod forge;
-
 use std::collections::BTreeMap;
 
+use crate::forge::{Forge, QUALIFYING_DATA, digest_of, index, values};
 use domain::{HashAlg, PcrValue};
 use evidence::{
     Continuity, Counters, Failure, FailureClass, PcrPolicy, Rejected, Stale,
     wire::{self, Curve, ParseError, Scheme, Signature, SignatureAlg},
 };
-use forge::{Forge, QUALIFYING_DATA, digest_of, index, values};
 
 fn refused(found: Result<evidence::Attested, Rejected>) -> Rejected {
     found.expect_err("this evidence must be refused")

@@ -1,22 +1,11 @@
 //! Event logs: what is read at all. Every count and length in a log is anybody's.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod forge;
-
-use domain::HashAlg;
-use evidence::eventlog::{EventLog, LogError, MAX_LOG_LEN, UefiVariable};
-use forge::{
+use crate::forge::{
     digest_of,
     log::{BANKS, IPL, agile, agile_with, boot, boot_quoted, header, le, sha1_event, spec_id, variable},
 };
+use domain::HashAlg;
+use evidence::eventlog::{EventLog, LogError, MAX_LOG_LEN, UefiVariable};
 use proptest::prelude::*;
 
 fn refused(bytes: &[u8]) -> LogError {

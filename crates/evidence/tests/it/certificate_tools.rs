@@ -1,19 +1,8 @@
 //! EK certificates by other people's tools: the openssl command line, and swtpm with its local CA on a real software TPM.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod certificates;
-
 use std::{collections::BTreeSet, fs, process::Command, time::SystemTime};
 
-use certificates::{
+use crate::certificates::{
     House, KEY_AGREEMENT, broken, key_usage,
     openssl::{CA, EK, Workshop},
     tlv,

@@ -1,16 +1,7 @@
 //! The contract in prose says what the code says: its table of refusals, its labels, its profile of signatures.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
 use protocol::{Refusal, binding, headers, keys, nonce, signature, token};
 
-const DOCS: &str = include_str!("../../../docs/protocol.md");
+const DOCS: &str = include_str!("../../../../docs/protocol.md");
 
 #[test]
 fn the_table_of_refusals_is_the_codes() {

@@ -1,17 +1,6 @@
 //! Every way in which the chain of an EK certificate breaks, each reached once.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod certificates;
-
-use certificates::{
+use crate::certificates::{
     AUTHORITY_INFO_ACCESS, BASIC_CONSTRAINTS, Draft, EK_PURPOSE, House, NAME_CONSTRAINTS, NOW,
     SERVER_PURPOSE, Signer, broken, ca_constraints, cn, extension, key_usage, leaf_constraints, purpose,
     read, tlv,
@@ -197,7 +186,7 @@ fn only_a_ca_may_issue() {
             ..house.ca_draft()
         }))
     };
-    let sign = key_usage(certificates::CERT_SIGN);
+    let sign = key_usage(crate::certificates::CERT_SIGN);
     assert_eq!(with(vec![sign.clone()]), (1, ChainBreak::NotACa));
     assert_eq!(
         with(vec![leaf_constraints(), sign.clone()]),

@@ -1,23 +1,12 @@
 //! Examination by hand: every check passes, fails and stays unmade for its own reason, and never accepts what was touched.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod forge;
-
+use crate::forge::{Forge, QUALIFYING_DATA, log, values};
 use domain::{HashAlg, TpmName};
 use evidence::{
     Evidence, PcrPolicy,
     offline::{Case, Examination, Key, NotAKey, NotEvidence, Outcome, Subject, examine},
     wire::{self, Curve},
 };
-use forge::{Forge, QUALIFYING_DATA, log, values};
 
 /// Files as somebody has them.
 struct Files {

@@ -1,17 +1,8 @@
 //! The accepting path allocates nothing, the verdict included: the proxy runs it for every quote.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod forge;
-
+use crate::forge::{Forge, index, values};
 use domain::{HashAlg, PcrValue, UnixTime};
 use evidence::{Counters, Evidence, Expected, GoldenSet, PcrPolicy, appraise, wire::Curve};
-use forge::{Forge, index, values};
 
 /// A set that is not the device's, then the one that is.
 fn golden() -> PcrPolicy {

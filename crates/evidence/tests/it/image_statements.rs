@@ -1,18 +1,8 @@
 //! Image statements: every reason against one, the one spelling, and stock openssl as the signer.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod forge;
-
 use std::{collections::BTreeSet, fs, process::Command};
 
+use crate::forge::{Forge, case_of, index};
 use data_encoding::{BASE64, HEXLOWER};
 use domain::{HashAlg, PcrSelection, PcrValues, Sha256Digest};
 use evidence::{
@@ -21,7 +11,6 @@ use evidence::{
     statement::{KeyError, MAX_STATEMENT_LEN, StatementError},
     wire::Curve,
 };
-use forge::{Forge, case_of, index};
 use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},
@@ -134,7 +123,7 @@ fn the_canonical_form_is_this() {
     let found = String::from_utf8(statement().to_be_signed()).unwrap();
     assert_eq!(found, expected.replace("DIGEST", digest));
     assert_eq!(statement().digest().to_string(), digest);
-    let docs = include_str!("../../../docs/image-statements.md");
+    let docs = include_str!("../../../../docs/image-statements.md");
     assert!(docs.contains(&found), "the page shows it");
 }
 

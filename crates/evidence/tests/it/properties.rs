@@ -1,14 +1,5 @@
 //! What parses encodes to the same bytes, no input panics, and freshness is an order.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod forge;
-
 use domain::{HashAlg, PcrIndex, PcrSelection, TpmPublic};
 use evidence::{
     Continuity, Counters, EndorsementKey, Quote,
@@ -55,9 +46,9 @@ fn nearly(good: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn some_public() -> Vec<u8> {
-    forge::area(
-        forge::AK_ATTRIBUTES,
-        forge::ecdsa(Curve::P256, Some(HashAlg::Sha256), &[1; 32], &[2; 32]),
+    crate::forge::area(
+        crate::forge::AK_ATTRIBUTES,
+        crate::forge::ecdsa(Curve::P256, Some(HashAlg::Sha256), &[1; 32], &[2; 32]),
     )
     .as_bytes()
     .to_vec()

@@ -1,18 +1,7 @@
 //! Good evidence with any byte flipped or any end cut off is never accepted, and never panics.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod forge;
-
+use crate::forge::Forge;
 use evidence::{Attested, Failure, FailureClass, Rejected, wire::Curve};
-use forge::Forge;
 
 fn refused(found: Result<Attested, Rejected>) -> Rejected {
     found.expect_err("this evidence must be refused")

@@ -1,12 +1,5 @@
 //! What a credential is made of, and what it is not made of. That a TPM activates it is shown in `stock_tools`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "test code"
-)]
-
 use domain::{CredentialSecret, TpmName, TpmPublic};
 use evidence::{Credential, CredentialError, EkAlg, EndorsementKey, ek, make_credential};
 

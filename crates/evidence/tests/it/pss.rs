@@ -1,24 +1,13 @@
 //! RSAPSS with the longest salt, as older TPMs sign: made by openssl, accepted; every other length and any damage refused.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod forge;
-
 use std::{fs, path::Path, process::Command};
 
+use crate::forge::{AK_ATTRIBUTES, Forge, QUALIFYING_DATA, area, digest_of, rsa};
 use domain::{HashAlg, TpmName};
 use evidence::{
     AttestationKey, Attested, Evidence, Expected, Failure, Rejected, appraise,
     wire::{Curve, Scheme, Signature, SignatureAlg},
 };
-use forge::{AK_ATTRIBUTES, Forge, QUALIFYING_DATA, area, digest_of, rsa};
 
 /// A key that openssl made, and a quote that names it as its signer.
 struct OpensslKey {

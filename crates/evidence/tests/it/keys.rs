@@ -1,22 +1,11 @@
 //! Which public areas may attest or endorse, and which may not.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod forge;
-
+use crate::forge::{AK_ATTRIBUTES, Forge, area, digest_of, ecdsa, rsa};
 use domain::{EkDigest, HashAlg, TpmName, TpmPublic};
 use evidence::{
     AkError, AttestationKey, EkAlg, EkError, EndorsementKey, ak_names, ek,
     wire::{Attributes, Curve, Parameters, ParseError, Public, Scheme, SignatureAlg, Symmetric},
 };
-use forge::{AK_ATTRIBUTES, Forge, area, digest_of, ecdsa, rsa};
 
 fn name(alg: HashAlg, len: usize) -> TpmName {
     let mut bytes = alg.tpm_id().to_be_bytes().to_vec();

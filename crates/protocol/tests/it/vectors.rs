@@ -1,14 +1,5 @@
 //! The test vectors of the contract: what another implementation in another language made of the same inputs
 //! (`vectors/make.py`) is what this crate makes of them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
 use data_encoding::HEXLOWER;
 use domain::{Audience, DeviceId, FleetName, FleetRoot, Psk, PskDigest, Sha256Digest, TpmName, UnixTime};
 use protocol::{
@@ -34,7 +25,7 @@ struct World {
 
 impl World {
     fn load() -> Self {
-        let json: Value = serde_json::from_str(include_str!("../vectors/v1.json")).unwrap();
+        let json: Value = serde_json::from_str(include_str!("../../vectors/v1.json")).unwrap();
         assert_eq!(json["version"], 1);
         let subject = &json["subject"];
         let root = FleetRoot::copy_from(&hex(&json["keys"]["root"])).unwrap();

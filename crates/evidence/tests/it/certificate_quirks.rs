@@ -1,17 +1,6 @@
 //! EK certificates as makers write them, which a strict reader refuses; and as nobody may write them.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod certificates;
-
-use certificates::{
+use crate::certificates::{
     BASIC_CONSTRAINTS, Draft, ECDSA_SHA256, EXTENDED_KEY_USAGE, House, KEY_USAGE, NOW, alt_name, assemble,
     attribute, ca_constraints, cn, extension, long_form, read, tlv,
 };
@@ -50,7 +39,7 @@ fn what_makers_write_beside_der_is_read() {
         draft.extensions[3] = extension(
             &EXTENDED_KEY_USAGE,
             Some(0),
-            &tlv(0x30, &[&certificates::EK_PURPOSE]),
+            &tlv(0x30, &[&crate::certificates::EK_PURPOSE]),
         );
     });
     tolerated("true as 1", |draft| {
@@ -70,7 +59,7 @@ fn what_makers_write_beside_der_is_read() {
         draft.extensions[3] = extension(
             &EXTENDED_KEY_USAGE,
             None,
-            &long_form(&tlv(0x30, &[&certificates::EK_PURPOSE])),
+            &long_form(&tlv(0x30, &[&crate::certificates::EK_PURPOSE])),
         );
     });
     tolerated("an issuer in other letters and another kind of string", |draft| {

@@ -1,13 +1,4 @@
 //! The memory against replays: nothing twice, nothing from before the start, never more than its bound.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
 use domain::{FleetRoot, PskDigest, Sha256Digest, UnixTime};
 use proptest::prelude::*;
 use protocol::{

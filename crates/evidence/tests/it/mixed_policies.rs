@@ -1,27 +1,16 @@
 //! Policies of several parts: what goes together, and that each part holds.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod forge;
-
 use std::collections::BTreeMap;
 
+use crate::forge::{
+    Forge,
+    boot::{GLOBAL, IMAGE_SECURITY, Step, config, log, secure_boot, separator, step, values},
+    case_of, digest_of, index,
+};
 use domain::{HashAlg, PcrIndex, PcrValue, UnixTime};
 use evidence::{
     Attachments, Attested, Cause, Failure, GoldenSet, LogRules, Mix, PcrPolicy, PolicyError, Rejected,
     wire::Curve,
-};
-use forge::{
-    Forge,
-    boot::{GLOBAL, IMAGE_SECURITY, Step, config, log, secure_boot, separator, step, values},
-    case_of, digest_of, index,
 };
 
 const BANK: HashAlg = HashAlg::Sha256;

@@ -1,17 +1,6 @@
 //! What the EK certificate itself must be, and what it says about its TPM.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod certificates;
-
-use certificates::{
+use crate::certificates::{
     BASIC_CONSTRAINTS, Draft, ECDSA_SHA256, EK_PURPOSE, House, KEY_AGREEMENT, SERVER_PURPOSE, alt_name,
     assemble, attribute, broken, ca_constraints, extension, key_usage, leaf_constraints, purpose, tlv,
     tpm_name,
@@ -39,7 +28,7 @@ fn what_is_no_certificate_says_so() {
     );
 
     let mut draft = house.ek_draft();
-    draft.spki = tlv(0x30, &[&certificates::EC_P256, &tlv(3, &[&[0], &[4; 65]])]);
+    draft.spki = tlv(0x30, &[&crate::certificates::EC_P256, &tlv(3, &[&[0], &[4; 65]])]);
     assert_eq!(unreadable(&draft.signed(&house.ca)), CertificateError::Key);
     let mut draft = house.ek_draft();
     draft.extensions.push(leaf_constraints());

@@ -1,18 +1,8 @@
 //! What the operator reads names both sides of a difference, in full.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "test code"
-)]
-
-mod forge;
-
+use crate::forge::{Forge, QUALIFYING_DATA};
 use data_encoding::HEXLOWER;
 use evidence::wire::Curve;
-use forge::{Forge, QUALIFYING_DATA};
 
 #[test]
 fn a_forged_signature_names_the_registered_key() {
