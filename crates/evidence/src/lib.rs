@@ -29,6 +29,7 @@ mod recognise;
 mod rsa;
 pub mod rules;
 pub mod statement;
+pub mod storage;
 pub mod wire;
 
 pub use ak::{AkError, AttestationKey};
@@ -45,6 +46,7 @@ pub use explain::Cause;
 pub use failure::{Failure, FailureClass, Rejected};
 pub use freshness::{Continuity, Counters, Stale};
 pub use names::ak_names;
-pub use policy::{GoldenSet, Mix, PcrPolicy, PolicyError, SetName};
+pub use policy::{DeclaredError, DeclaredPolicy, GoldenSet, Mix, PcrPolicy, PolicyError, SetName};
 pub use rules::{CommandLinePattern, KeyVariable, LogRefused, LogRules, RuleBroken};
 pub use statement::{ImageKey, ImageStatement, Release, SignedStatement, StatementPolicy, StatementRefused};
+pub use storage::{Duplicate, StorageKey, StorageKeyError, StorageTemplate};

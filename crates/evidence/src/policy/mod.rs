@@ -7,6 +7,7 @@
 //! Refuses the PCRs that any software can reset (16 and 23), because they say nothing, and a value of another bank.
 //! Whether a value is one that nothing was measured into is for the writer of the policy to refuse or allow.
 
+pub mod declared;
 mod mix;
 mod name;
 
@@ -15,6 +16,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use domain::{HashAlg, PcrIndex, PcrSelection, PcrValue, UnixTime};
 
 pub use self::{
+    declared::{DeclaredError, DeclaredPolicy},
     mix::Mix,
     name::{InvalidSetName, SetName},
 };

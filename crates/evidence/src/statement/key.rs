@@ -74,6 +74,12 @@ impl ImageKey {
         &self.digest
     }
 
+    /// The SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn spki_der(&self) -> Vec<u8> {
+        [&SPKI_HEAD[..], &self.point].concat()
+    }
+
     /// Whether `signature`, an ASN.1 DER `ECDSA-Sig-Value`, is this key's over `message`.
     pub(super) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.point);
