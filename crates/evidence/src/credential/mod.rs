@@ -37,7 +37,7 @@ const LONG_LEN: usize = 48;
 /// The size field of the `TPM2B_DIGEST` that holds a [`CredentialSecret`].
 const SECRET_SIZE: u16 = 32;
 /// What derives all keys of a credential; as long as the digest of the EK's `nameAlg`.
-type Seed = Zeroizing<Vec<u8>>;
+pub(crate) type Seed = Zeroizing<Vec<u8>>;
 
 /// What TPM2_ActivateCredential takes, marshalled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,17 +76,28 @@ pub fn make_credential(
     if !is_digest_name(object.as_bytes()) {
         return Err(CredentialError::Name);
     }
-    let (seed, encrypted_seed) = match ek.key() {
-        EkKey::Rsa(modulus) => rsa_seed(modulus, entropy),
-        EkKey::P256(key) => p256_seed(key, entropy)?,
-        EkKey::P384(key) => p384_seed(key, entropy)?,
-    };
-    let mut encrypted_secret = Vec::new();
-    put_2b(&mut encrypted_secret, &encrypted_seed);
+    let (seed, encrypted_secret) = seed_for(ek.key(), IDENTITY, entropy)?;
     Ok(Credential {
         id_object: id_object(ek.name_alg(), &seed, object, secret),
         encrypted_secret,
     })
+}
+
+/// A seed that only the holder of `key` can read, and it as a `TPM2B_ENCRYPTED_SECRET`. The label, which says what the
+/// seed is for, ends with a zero.
+pub(crate) fn seed_for(
+    key: &EkKey,
+    label: &[u8],
+    entropy: &[u8; 64],
+) -> Result<(Seed, Vec<u8>), CredentialError> {
+    let (seed, encrypted) = match key {
+        EkKey::Rsa(modulus) => rsa_seed(modulus, label, entropy),
+        EkKey::P256(key) => p256_seed(key, label, entropy)?,
+        EkKey::P384(key) => p384_seed(key, label, entropy)?,
+    };
+    let mut sized = Vec::new();
+    put_2b(&mut sized, &encrypted);
+    Ok((seed, sized))
 }
 
 fn is_digest_name(name: &[u8]) -> bool {
@@ -97,19 +108,23 @@ fn is_digest_name(name: &[u8]) -> bool {
 }
 
 /// Part 1, 24.4 and B.10.4: a random seed under OAEP.
-fn rsa_seed(modulus: &Modulus2048, entropy: &[u8; 64]) -> (Seed, Vec<u8>) {
+fn rsa_seed(modulus: &Modulus2048, label: &[u8], entropy: &[u8; 64]) -> (Seed, Vec<u8>) {
     let mut seed = Zeroizing::new([0; SHORT_LEN]);
     let mut padding = Zeroizing::new([0; SHORT_LEN]);
     let (first, second) = entropy.split_at(SHORT_LEN);
     seed.copy_from_slice(first);
     padding.copy_from_slice(second);
-    let encrypted = oaep::encrypt(modulus, IDENTITY, &seed, &padding);
+    let encrypted = oaep::encrypt(modulus, label, &seed, &padding);
     (Zeroizing::new(seed.to_vec()), encrypted)
 }
 
 /// Part 1, C.6.3 and C.6.4: one-pass Diffie-Hellman with an ephemeral key; the seed is derived, its cipher text is the
 /// ephemeral point.
-fn p256_seed(ek: &p256::PublicKey, entropy: &[u8; 64]) -> Result<(Seed, Vec<u8>), CredentialError> {
+fn p256_seed(
+    ek: &p256::PublicKey,
+    label: &[u8],
+    entropy: &[u8; 64],
+) -> Result<(Seed, Vec<u8>), CredentialError> {
     // FIPS 186-5, A.2.2: candidates out of range are thrown away, so that the key is not biased.
     let ephemeral = entropy
         .chunks_exact(SHORT_LEN)
@@ -119,23 +134,40 @@ fn p256_seed(ek: &p256::PublicKey, entropy: &[u8; 64]) -> Result<(Seed, Vec<u8>)
     let shared = p256::ecdh::diffie_hellman(*scalar, ek.as_affine());
     let ours = ephemeral.public_key().to_encoded_point(false);
     let theirs = ek.to_encoded_point(false);
-    Ok(ecc_seed(HashAlg::Sha256, shared.raw_secret_bytes(), ours, theirs))
+    Ok(ecc_seed(
+        HashAlg::Sha256,
+        label,
+        shared.raw_secret_bytes(),
+        ours,
+        theirs,
+    ))
 }
 
 /// The same on P-384.
-fn p384_seed(ek: &p384::PublicKey, entropy: &[u8; 64]) -> Result<(Seed, Vec<u8>), CredentialError> {
+fn p384_seed(
+    ek: &p384::PublicKey,
+    label: &[u8],
+    entropy: &[u8; 64],
+) -> Result<(Seed, Vec<u8>), CredentialError> {
     let (candidate, _) = entropy.split_at(LONG_LEN);
     let ephemeral = p384::SecretKey::from_slice(candidate).map_err(|_| CredentialError::Entropy)?;
     let scalar = Zeroizing::new(ephemeral.to_nonzero_scalar());
     let shared = p384::ecdh::diffie_hellman(*scalar, ek.as_affine());
     let ours = ephemeral.public_key().to_encoded_point(false);
     let theirs = ek.to_encoded_point(false);
-    Ok(ecc_seed(HashAlg::Sha384, shared.raw_secret_bytes(), ours, theirs))
+    Ok(ecc_seed(
+        HashAlg::Sha384,
+        label,
+        shared.raw_secret_bytes(),
+        ours,
+        theirs,
+    ))
 }
 
 /// The seed out of the shared x, and the marshalled ephemeral point. Points are uncompressed: 4, x, y.
 fn ecc_seed(
     alg: HashAlg,
+    label: &[u8],
     shared: &[u8],
     ours: impl AsRef<[u8]>,
     theirs: impl AsRef<[u8]>,
@@ -149,26 +181,31 @@ fn ecc_seed(
     let mut point = Vec::new();
     put_2b(&mut point, &our_x);
     put_2b(&mut point, &our_y);
-    (kdfe(alg, shared, IDENTITY, &our_x, &their_x), point)
+    (kdfe(alg, shared, label, &our_x, &their_x), point)
 }
 
-/// Part 1, 24.5 and 24.6: the secret encrypted to the Name, and the HMAC over both.
+/// Part 1, 24.5 and 24.6: the secret as a `TPM2B_DIGEST`, wrapped.
 fn id_object(alg: HashAlg, seed: &Seed, object: &TpmName, secret: &CredentialSecret) -> Vec<u8> {
     let mut identity = Zeroizing::new([0; 2 + CredentialSecret::LEN]);
     let (size, room) = identity.split_at_mut(2);
     size.copy_from_slice(&SECRET_SIZE.to_be_bytes());
     secret.expose(|bytes| room.copy_from_slice(bytes));
-    encrypt(alg, seed, object, identity.as_mut_slice());
+    wrapped(alg, seed, object, identity.as_mut_slice())
+}
 
+/// The outer wrapper, sized: what is in `plain` encrypted to the Name, behind an HMAC over both. A credential (24.5) and a
+/// duplicate (23.3.2.3) have the same.
+pub(crate) fn wrapped(alg: HashAlg, seed: &Seed, object: &TpmName, plain: &mut [u8]) -> Vec<u8> {
+    encrypt(alg, seed, object, plain);
     let mut integrity = Zeroizing::new(vec![0; alg.digest_len()]);
     kdfa(alg, seed, INTEGRITY, &[], &mut integrity);
     let mut outer = hmac::Context::with_key(&hmac_key(alg, &integrity));
-    outer.update(identity.as_slice());
+    outer.update(plain);
     outer.update(object.as_bytes());
 
     let mut body = Vec::new();
     put_2b(&mut body, outer.sign().as_ref());
-    body.extend_from_slice(identity.as_slice());
+    body.extend_from_slice(plain);
     let mut sized = Vec::new();
     put_2b(&mut sized, &body);
     sized
