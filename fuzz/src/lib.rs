@@ -9,12 +9,22 @@
 
 mod appraisal;
 mod eventlog;
+#[path = "../../crates/evidence/tests/it/forge/mod.rs"]
+mod forge;
+mod offline;
+mod policies;
 mod protocol;
+mod rules;
 pub mod seeds;
+mod statements;
 mod structures;
 pub mod vector;
 
 pub use appraisal::{certificates, evidence, keys};
 pub use eventlog::{event_log, uefi_variable};
+pub use offline::offline;
+pub use policies::declared_policy;
 pub use protocol::{credentials, header_bytes, messages, request_signature, session_token};
+pub use rules::{command_line_pattern, log_rules};
+pub use statements::image_statement;
 pub use structures::{attest, pcr_selections, public, signature};

@@ -9,7 +9,7 @@ use protocol::{
 };
 use zeroize::Zeroizing;
 
-use crate::vector::Vector;
+use crate::{forge, vector::Vector};
 
 /// Writes them below `folder`.
 ///
@@ -25,6 +25,7 @@ pub fn write(folder: &Path) -> Result<(), Box<dyn Error>> {
         }
     }
     of_certificates(folder)?;
+    of_rules(folder)?;
     of_event_logs(folder)?;
     of_protocol(folder)
 }
@@ -45,9 +46,30 @@ fn of_vector(folder: &Path, name: &str, vector: &Vector) -> Result<(), Box<dyn E
     put(folder, "signature", name, &signature)?;
     put(folder, "public", name, &vector.bytes("/ak/public"))?;
     put(folder, "keys", name, &vector.bytes("/ak/public"))?;
+    put(
+        folder,
+        "offline",
+        &format!("{name}-key"),
+        &vector.bytes("/ak/public"),
+    )?;
+    for (target, path) in [
+        ("event_log", "/event_log"),
+        ("image_statement", "/image_statement"),
+        ("image_statement", "/policy/statement/keys/0"),
+    ] {
+        if let Some(bytes) = vector.bytes_at(path) {
+            put(
+                folder,
+                target,
+                &format!("{name}{}", path.replace('/', "-")),
+                &bytes,
+            )?;
+        }
+    }
     if let (Ok(a), Ok(b)) = (u8::try_from(quote.len()), u8::try_from(signature.len())) {
         let whole = [&[a, b], &quote[..], &signature, &pcrs].concat();
         put(folder, "evidence", name, &whole)?;
+        put(folder, "offline", name, &whole)?;
     }
     // The selection stands behind qualifiedSigner, extraData of 32 octets, clock info and firmware version.
     if let Some(selection) = quote.get(101..quote.len().saturating_sub(34)) {
@@ -78,6 +100,57 @@ fn of_certificates(folder: &Path) -> Result<(), Box<dyn Error>> {
         let path = entry?.path();
         let name = path.file_name().ok_or("a name")?.to_string_lossy().into_owned();
         put(folder, "certificates", &name, &fs::read(&path)?)?;
+    }
+    Ok(())
+}
+
+/// What was signed, a key in PEM, and a boot with Secure Boot on.
+fn of_rules(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let statement = format!(
+        r#"{{"bank":"sha256","digest":"{}","pcrs":[11],"phase":"ready","profile":"kiosk-vm","release":7}}"#,
+        "ab".repeat(32)
+    );
+    put(folder, "image_statement", "signed", statement.as_bytes())?;
+    let pem = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----\n";
+    put(folder, "image_statement", "pem", pem.as_bytes())?;
+    let value = "ab".repeat(32);
+    let golden = format!(
+        r#"{{"bank":"sha256","pcrs":{{"0":"{value}"}},"golden":{{"2026-09":{{"until":1795000000,"pcrs":{{"4":"{value}"}}}},"2026-10":{{"pcrs":{{"4":"{value}"}}}}}}}}"#
+    );
+    let log = format!(
+        r#"{{"bank":"sha256","log":{{"secure_boot":true,"keys":{{"db":["{value}"]}},"authorities":["{value}"],"command_line":["quiet root=* **"],"no_debug_shell":true,"replays":[2]}}}}"#
+    );
+    let statement = format!(
+        r#"{{"bank":"sha256","statement":{{"keys":["MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q=="],"profile":"kiosk","least_release":7,"pcrs":[11],"revoked":["{value}"]}}}}"#
+    );
+    for (name, json) in [("golden", golden), ("log", log), ("statement", statement)] {
+        serde_json::from_str::<evidence::DeclaredPolicy>(&json)?;
+        put(folder, "declared_policy", name, json.as_bytes())?;
+    }
+    for (name, text) in [
+        ("exact", "quiet root=/dev/vda\nquiet root=/dev/vda"),
+        ("any", "quiet ** ro\nquiet root=/dev/vda init=/bin/sh ro"),
+        ("star", "root=/dev/* ?o\nroot=/dev/vda ro"),
+    ] {
+        put(folder, "command_line_pattern", name, text.as_bytes())?;
+    }
+    let of = |pcr: u8, measured: &[u8]| {
+        let len = u8::try_from(measured.len()).unwrap_or(u8::MAX);
+        [&[pcr, len], measured].concat()
+    };
+    let wide: Vec<u8> = "quiet root=a\0"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let on = forge::boot::config(forge::boot::GLOBAL, "SecureBoot", &[1]);
+    let boot = [of(0, &on.measured), of(0, &[0; 4]), of(2, &wide)].concat();
+    for switches in 1..16 {
+        put(
+            folder,
+            "log_rules",
+            &switches.to_string(),
+            &[&[switches], &boot[..]].concat(),
+        )?;
     }
     Ok(())
 }

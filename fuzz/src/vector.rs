@@ -24,6 +24,13 @@ impl Vector {
         HEXLOWER.decode(text.as_bytes()).expect("hex")
     }
 
+    /// The same, where a vector need not have them.
+    #[must_use]
+    pub fn bytes_at(&self, path: &str) -> Option<Vec<u8>> {
+        self.0.pointer(path)?;
+        Some(self.bytes(path))
+    }
+
     /// The registered key.
     #[must_use]
     pub fn ak(&self) -> AttestationKey {
