@@ -189,10 +189,10 @@ impl Demand {
             Ok(ak) => ak,
             Err(e) => return Self::Impossible(format!("its attestation key cannot be used: {e}")),
         };
-        match PcrPolicy::exact(evidence.bank, evidence.pcrs.clone()) {
-            Ok(policy) => Self::Evidence(Box::new(Evidence { ak, policy })),
-            Err(e) => Self::Impossible(format!("its policy cannot be used: {e}")),
-        }
+        Self::Evidence(Box::new(Evidence {
+            ak,
+            policy: evidence.policy().clone(),
+        }))
     }
 }
 

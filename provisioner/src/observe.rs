@@ -162,6 +162,6 @@ fn differing(tpm: &mut dyn Tpm, wanted: &Wanted) -> Result<Vec<PcrIndex>, Failur
     let values = tpm.read_pcrs(&pcrs).map_err(Failure::tpm(&wanted.device))?;
     let other = values
         .iter()
-        .filter(|(index, value)| evidence.pcrs.get(index) != Some(value));
+        .filter(|(index, value)| evidence.parts().exact.get(index) != Some(value));
     Ok(other.map(|(index, _)| index).collect())
 }

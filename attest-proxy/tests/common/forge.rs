@@ -16,13 +16,14 @@ use domain::{
     DeviceId, EkDigest, HashAlg, PcrIndex, PcrSelection, PcrValue, Psk, PskDigest, TpmName, TpmPublic,
     UnixTime,
 };
-use evidence::wire::{
-    Attest, Attested, Attributes, ClockInfo, Curve, Parameters, PcrSelections, Public, Scheme, Signature,
-    SignatureAlg, Symmetric,
+use evidence::{
+    DeclaredPolicy,
+    wire::{
+        Attest, Attested, Attributes, ClockInfo, Curve, Parameters, PcrSelections, Public, Scheme, Signature,
+        SignatureAlg, Symmetric,
+    },
 };
-use registry::{
-    DeviceRecord, DeviceState, EkTrust, EvidencePolicy, PolicyRecord, PskSlots, TpmIdentity, Version1,
-};
+use registry::{DeviceRecord, DeviceState, EkTrust, PolicyRecord, PskSlots, TpmIdentity, Version1};
 use ring::{
     digest,
     rand::SystemRandom,
@@ -182,6 +183,6 @@ pub fn policy(evidence: bool) -> PolicyRecord {
         revision: 1,
         models: vec!["smollm2:135m".into()],
         session_ttl: 600,
-        evidence: evidence.then(|| EvidencePolicy::new(HashAlg::Sha256, good_pcrs()).unwrap()),
+        evidence: evidence.then(|| DeclaredPolicy::exact(HashAlg::Sha256, good_pcrs()).unwrap()),
     }
 }

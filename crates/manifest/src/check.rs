@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 
 use domain::{HashAlg, PcrIndex, PcrSelection, PcrValue, PolicyName, ProfileName};
 
+use evidence::DeclaredPolicy;
+
 use crate::{
-    fleet::{
-        DEVICE_PLACEHOLDER, Device, EkKind, EvidencePolicy, Fleet, KeyStore, Policy, Profile, TpmStore,
-        VolumeSpec,
-    },
+    fleet::{DEVICE_PLACEHOLDER, Device, EkKind, Fleet, KeyStore, Policy, Profile, TpmStore, VolumeSpec},
     hint::nearest_or_list,
     leaf::{AkHandle, ByteSize, KeyStoreName, SessionTtl, TctiText},
     raw,
@@ -106,7 +105,7 @@ fn model_names(models: &Spot<Vec<Spot<String>>>, findings: &mut Findings) -> Opt
 }
 
 /// What a quote must show; findings where it would show nothing.
-pub(crate) fn evidence_policy(raw: &raw::EvidenceSection, findings: &mut Findings) -> Option<EvidencePolicy> {
+pub(crate) fn evidence_policy(raw: &raw::EvidenceSection, findings: &mut Findings) -> Option<DeclaredPolicy> {
     let bank = raw.bank.as_ref().map_or(HashAlg::Sha256, |bank| bank.value);
     let uninitialised = raw.allow_uninitialised.as_ref().is_some_and(|allow| allow.value);
     let table = raw.pcrs.as_ref()?;
@@ -134,7 +133,12 @@ pub(crate) fn evidence_policy(raw: &raw::EvidenceSection, findings: &mut Finding
             }
         }
     }
-    Some(EvidencePolicy { bank, pcrs })
+    if !findings.is_empty() {
+        return None;
+    }
+    DeclaredPolicy::exact(bank, pcrs)
+        .map_err(|wrong| findings.push(table.span.clone(), wrong.to_string(), None))
+        .ok()
 }
 
 fn refuse_resettable(index: &Spot<PcrIndex>, findings: &mut Findings) {

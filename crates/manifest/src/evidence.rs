@@ -3,10 +3,11 @@
 //! Owns: where in a text the section stands. It is the manifest's own section, by the same reader and the same checks;
 //! whatever else a text holds beside it is not looked at.
 
+use evidence::DeclaredPolicy;
 use toml::de::DeValue;
 
 use crate::{
-    Diagnostics, EvidencePolicy, check, document, raw,
+    Diagnostics, check, document, raw,
     walk::{Findings, Read as _, Value},
 };
 
@@ -15,7 +16,7 @@ use crate::{
 ///
 /// # Errors
 /// Every finding; none or several policies with evidence.
-pub fn parse_evidence(file_name: &str, text: &str) -> Result<EvidencePolicy, Diagnostics> {
+pub fn parse_evidence(file_name: &str, text: &str) -> Result<DeclaredPolicy, Diagnostics> {
     let mut findings = Findings::default();
     let policy = read(text, &mut findings);
     match policy {
@@ -24,7 +25,7 @@ pub fn parse_evidence(file_name: &str, text: &str) -> Result<EvidencePolicy, Dia
     }
 }
 
-fn read(text: &str, findings: &mut Findings) -> Option<EvidencePolicy> {
+fn read(text: &str, findings: &mut Findings) -> Option<DeclaredPolicy> {
     let document = document(text, findings)?;
     let section = section(&document, findings)?;
     let raw = raw::EvidenceSection::read(section, findings)?;
@@ -71,11 +72,11 @@ mod tests {
     #[test]
     fn the_section_alone_under_its_heading_or_in_a_manifest() {
         let alone = parse_evidence("p.toml", ALONE).unwrap();
-        assert_eq!(alone.pcrs.len(), 1);
+        assert_eq!(alone.parts().exact.len(), 1);
         let headed = format!("[policies.kiosk.evidence]\n{ALONE}");
         assert_eq!(parse_evidence("p.toml", &headed).unwrap(), alone);
         let demo = include_str!("../../../manifests/examples/demo.toml");
-        assert_eq!(parse_evidence("demo.toml", demo).unwrap().pcrs.len(), 2);
+        assert_eq!(parse_evidence("demo.toml", demo).unwrap().parts().exact.len(), 2);
     }
 
     #[test]

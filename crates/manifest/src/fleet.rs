@@ -5,10 +5,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use domain::{
-    Audience, DeviceId, EkDigest, FleetName, HashAlg, PcrIndex, PcrSelection, PcrValue, PolicyName,
-    ProfileName,
-};
+use domain::{Audience, DeviceId, EkDigest, FleetName, PcrSelection, PolicyName, ProfileName};
+use evidence::DeclaredPolicy;
 
 /// A whole fleet: what its devices are, must prove and may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,17 +37,7 @@ pub struct Policy {
     /// How long a session lasts: 1 minute to 1 hour, whole seconds.
     pub session_ttl: Duration,
     /// What a quote must show; `None`: the pre-shared key alone is enough.
-    pub evidence: Option<EvidencePolicy>,
-}
-
-/// The PCR values that a quote must show.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct EvidencePolicy {
-    /// The one bank that is quoted.
-    pub bank: HashAlg,
-    /// Exact values, at least one, all of `bank`, none of a PCR that software can reset.
-    pub pcrs: BTreeMap<PcrIndex, PcrValue>,
+    pub evidence: Option<DeclaredPolicy>,
 }
 
 /// What the devices of one kind share.

@@ -18,9 +18,7 @@ mod walk;
 
 pub use diagnostics::{Diagnostics, Finding, Position};
 pub use evidence::parse_evidence;
-pub use fleet::{
-    Device, EkKind, EkTrust, EvidencePolicy, Fleet, KeyStore, Policy, Profile, TpmStore, VolumeSpec,
-};
+pub use fleet::{Device, EkKind, EkTrust, Fleet, KeyStore, Policy, Profile, TpmStore, VolumeSpec};
 
 use walk::{Findings, Read as _, Spot};
 

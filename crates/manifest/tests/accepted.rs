@@ -36,14 +36,14 @@ fn the_demo_expects_what_the_demo_measures() {
     };
     let policy = fleet.policies.values().next().unwrap();
     let evidence = policy.evidence.as_ref().unwrap();
-    assert_eq!(evidence.bank, HashAlg::Sha256);
-    assert_eq!(evidence.pcrs.len(), 2);
+    assert_eq!(evidence.bank(), HashAlg::Sha256);
+    assert_eq!(evidence.parts().exact.len(), 2);
     assert_eq!(
-        evidence.pcrs[&pcr(7)],
+        evidence.parts().exact[&pcr(7)],
         extended_once("signalbox demo: secure boot state")
     );
     assert_eq!(
-        evidence.pcrs[&pcr(11)],
+        evidence.parts().exact[&pcr(11)],
         extended_once("signalbox demo: kernel image")
     );
     assert_eq!(policy.models, ["smollm2:135m"]);

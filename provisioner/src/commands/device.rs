@@ -3,7 +3,7 @@
 //! Owns: the rule that every change raises the generation, so that sessions end, and is a compare-and-swap, so that two
 //! operators do not overwrite each other.
 
-use domain::{DeviceId, PcrSelection};
+use domain::DeviceId;
 use registry::{DeviceRecord, DeviceState, EkTrust, PolicyRecord, Registry, SeenRecord, Versioned};
 use serde_json::json;
 
@@ -177,9 +177,7 @@ async fn read(registry: &dyn Registry, id: &DeviceId) -> Result<Versioned<Device
 }
 
 fn proof(policy: &PolicyRecord, record: &DeviceRecord) -> Proof {
-    let evidence = policy.evidence.as_ref();
-    let pcrs =
-        evidence.and_then(|evidence| PcrSelection::new(evidence.bank, evidence.pcrs.keys().copied()).ok());
+    let pcrs = policy.evidence.as_ref().map(evidence::DeclaredPolicy::selection);
     Proof::of(pcrs, record.measured_boot)
 }
 

@@ -32,13 +32,7 @@ impl fmt::Display for PolicyStep {
         match &self.record.evidence {
             None => writeln!(f, "  asks   for the pre-shared key alone"),
             Some(evidence) => {
-                let pcrs: Vec<String> = evidence.pcrs.keys().map(ToString::to_string).collect();
-                writeln!(
-                    f,
-                    "  asks   for a quote over PCRs {}:{}",
-                    evidence.bank,
-                    pcrs.join(",")
-                )
+                writeln!(f, "  asks   for a quote over PCRs {}", evidence.selection())
             }
         }
     }

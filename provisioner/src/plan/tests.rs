@@ -1,10 +1,11 @@
 //! Every decision: what was seen, and the plan or the refusal that comes of it. Plans are golden texts.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{collections::BTreeMap, ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 
 use domain::{
     EkDigest, HashAlg, PcrIndex, PcrValue, PskDigest, TpmName, TpmPublic, UnixTime, VolumeKeyDigest,
 };
+use evidence::{DeclaredPolicy, GoldenSet, Mix};
 use registry::{DeviceRecord, DeviceState, PskSlots, TpmIdentity, Version1, Versioned};
 
 use super::{
@@ -383,16 +384,39 @@ fn a_policy_that_differs_rises_by_one() {
         Some(Versioned { value, revision })
     };
     assert!(policy_step(name, wanted.clone(), stored(4)).is_none());
-    let mut tighter = wanted.clone();
+    let with = |parts: Mix| {
+        let mut other = wanted.clone();
+        other.evidence = Some(DeclaredPolicy::new(HashAlg::Sha256, parts, false).unwrap());
+        other
+    };
     let value = PcrValue::new(HashAlg::Sha256, &[9; 32]).unwrap();
-    tighter
-        .evidence
-        .as_mut()
-        .unwrap()
-        .pcrs
-        .insert(PcrIndex::try_from(4).unwrap(), value);
+    let more = BTreeMap::from([(PcrIndex::try_from(4).unwrap(), value)]);
+    let mut tighter = wanted.evidence.as_ref().unwrap().parts().clone();
+    tighter.exact.extend(more.clone());
+    let tighter = with(tighter);
     let step = policy_step(name, tighter, stored(4)).unwrap();
     assert_eq!((step.record.revision, step.replaces), (5, Some(revision)));
+
+    // Two policies that differ only in when a golden set ends are two revisions.
+    let ending = |at: u64| {
+        with(Mix {
+            golden: vec![GoldenSet {
+                name: "2026-09".parse().unwrap(),
+                until: Some(UnixTime::from_secs(at)),
+                values: more.clone(),
+            }],
+            ..Mix::default()
+        })
+    };
+    let kept = || {
+        Some(Versioned {
+            value: ending(1000),
+            revision,
+        })
+    };
+    assert!(policy_step(name, ending(1000), kept()).is_none());
+    let step = policy_step(name, ending(1001), kept()).unwrap();
+    assert_eq!(step.record.revision, 2);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use domain::{DeviceId, PcrSelection, PolicyName};
-use manifest::{Device, EkKind, EkTrust, EvidencePolicy, Fleet, KeyStore, Policy, Profile};
+use evidence::DeclaredPolicy;
+use manifest::{Device, EkKind, EkTrust, Fleet, KeyStore, Policy, Profile};
 use registry::{PolicyRecord, Version1};
 use tpm::{AkHandle, EkAlg, InvalidHandle, InvalidTcti, Tcti};
 use volume::DeviceConfig;
@@ -35,7 +36,7 @@ pub(crate) struct Wanted {
     pub(crate) volume: PathBuf,
     pub(crate) size: u64,
     pub(crate) seal: PcrSelection,
-    pub(crate) evidence: Option<EvidencePolicy>,
+    pub(crate) evidence: Option<DeclaredPolicy>,
     pub(crate) config: DeviceConfig,
     pub(crate) force: bool,
     pub(crate) force_uninitialised: bool,
@@ -58,7 +59,7 @@ pub(crate) enum Unfit {
 impl Wanted {
     /// The PCRs that the policy asks for.
     pub(crate) fn evidence_pcrs(&self) -> Option<PcrSelection> {
-        self.evidence.as_ref().and_then(selection)
+        self.evidence.as_ref().map(DeclaredPolicy::selection)
     }
 }
 
@@ -106,7 +107,7 @@ fn one(
         audience: fleet.audience.clone(),
         proxy: fleet.proxy.clone(),
         ak_handle: store.ak_handle,
-        pcrs: policy.evidence.as_ref().and_then(selection),
+        pcrs: policy.evidence.as_ref().map(DeclaredPolicy::selection),
     };
     Ok(Wanted {
         device: device.id.clone(),
@@ -139,13 +140,6 @@ pub(crate) fn policy_record(policy: &Policy) -> PolicyRecord {
         revision: 1,
         models: policy.models.clone(),
         session_ttl: policy.session_ttl.as_secs(),
-        evidence: policy.evidence.as_ref().map(|evidence| registry::EvidencePolicy {
-            bank: evidence.bank,
-            pcrs: evidence.pcrs.clone(),
-        }),
+        evidence: policy.evidence.clone(),
     }
-}
-
-fn selection(evidence: &EvidencePolicy) -> Option<PcrSelection> {
-    PcrSelection::new(evidence.bank, evidence.pcrs.keys().copied()).ok()
 }

@@ -1,11 +1,9 @@
 //! A policy: what its devices must prove, and what they may do.
 
-use std::collections::BTreeMap;
-
-use domain::{HashAlg, PcrIndex, PcrValue};
+use evidence::DeclaredPolicy;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use super::{Version1, bounds};
+use super::Version1;
 
 /// The shortest session that a policy may allow, in seconds.
 pub const SESSION_TTL_MIN: u64 = 60;
@@ -31,71 +29,7 @@ pub struct PolicyRecord {
     pub session_ttl: u64,
     /// What a quote must show. Absent: the pre-shared key alone is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evidence: Option<EvidencePolicy>,
-}
-
-/// Exact PCR values of one bank. At least one PCR; every value has the bank's length.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, try_from = "RawEvidencePolicy")]
-pub struct EvidencePolicy {
-    /// The bank.
-    pub bank: HashAlg,
-    /// The value that each PCR must have.
-    pub pcrs: BTreeMap<PcrIndex, PcrValue>,
-}
-
-/// Why PCR values make no policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidEvidencePolicy {
-    /// No PCR at all: every quote would do.
-    #[error("no PCR is named, at least one is needed")]
-    Empty,
-    /// A value of another bank's length.
-    #[error("the value of PCR {index} is of {found}, the bank is {bank}")]
-    Bank {
-        /// Which PCR.
-        index: PcrIndex,
-        /// The bank of its value.
-        found: HashAlg,
-        /// The policy's bank.
-        bank: HashAlg,
-    },
-}
-
-impl EvidencePolicy {
-    /// Takes values that are all of `bank`.
-    ///
-    /// # Errors
-    /// No value, or one of another bank.
-    pub fn new(bank: HashAlg, pcrs: BTreeMap<PcrIndex, PcrValue>) -> Result<Self, InvalidEvidencePolicy> {
-        if pcrs.is_empty() {
-            return Err(InvalidEvidencePolicy::Empty);
-        }
-        if let Some((index, value)) = pcrs.iter().find(|(_, value)| value.bank() != bank) {
-            return Err(InvalidEvidencePolicy::Bank {
-                index: *index,
-                found: value.bank(),
-                bank,
-            });
-        }
-        Ok(Self { bank, pcrs })
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawEvidencePolicy {
-    bank: HashAlg,
-    #[serde(deserialize_with = "bounds::unique_map")]
-    pcrs: BTreeMap<PcrIndex, PcrValue>,
-}
-
-impl TryFrom<RawEvidencePolicy> for EvidencePolicy {
-    type Error = InvalidEvidencePolicy;
-
-    fn try_from(raw: RawEvidencePolicy) -> Result<Self, InvalidEvidencePolicy> {
-        Self::new(raw.bank, raw.pcrs)
-    }
+    pub evidence: Option<DeclaredPolicy>,
 }
 
 fn models<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
@@ -146,7 +80,7 @@ mod tests {
             r#"{{"bank":"sha256","pcrs":{{"7":"{value}"}}}}"#
         )))
         .unwrap();
-        assert_eq!(good.evidence.unwrap().pcrs.len(), 1);
+        assert_eq!(good.evidence.unwrap().parts().exact.len(), 1);
         for bad in [
             r#"{"bank":"sha256","pcrs":{}}"#.to_owned(),
             format!(r#"{{"bank":"sha1","pcrs":{{"7":"{value}"}}}}"#),
@@ -154,6 +88,7 @@ mod tests {
             format!(r#"{{"bank":"sha256","pcrs":{{"seven":"{value}"}}}}"#),
             format!(r#"{{"bank":"sha256","pcrs":{{"7":"{value}","7":"{value}"}}}}"#),
             format!(r#"{{"bank":"sha256","pcrs":{{"7":"{value}"}},"golden":[]}}"#),
+            format!(r#"{{"bank":"sha256","pcrs":{{"16":"{value}"}}}}"#),
             format!(r#"{{"bank":"md5","pcrs":{{"7":"{value}"}}}}"#),
         ] {
             assert!(
@@ -161,24 +96,6 @@ mod tests {
                 "{bad}"
             );
         }
-    }
-
-    #[test]
-    fn each_invalid_policy_says_why() {
-        assert_eq!(
-            EvidencePolicy::new(HashAlg::Sha256, BTreeMap::new()),
-            Err(InvalidEvidencePolicy::Empty)
-        );
-        let seven = PcrIndex::try_from(7).unwrap();
-        let long = PcrValue::new(HashAlg::Sha384, &[1; 48]).unwrap();
-        assert_eq!(
-            EvidencePolicy::new(HashAlg::Sha256, BTreeMap::from([(seven, long)])),
-            Err(InvalidEvidencePolicy::Bank {
-                index: seven,
-                found: HashAlg::Sha384,
-                bank: HashAlg::Sha256
-            })
-        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use domain::{
     CertificateDigest, EkDigest, HashAlg, PcrIndex, PcrValue, PskDigest, TpmName, TpmPublic, UnixTime,
     VolumeKeyDigest,
 };
+use evidence::{DeclaredPolicy, GoldenSet, Mix};
 use proptest::{collection::btree_map, collection::vec, option, prelude::*};
 use serde_json::Value;
 
@@ -63,16 +64,38 @@ prop_compose! {
     }
 }
 
-fn evidence() -> impl Strategy<Value = EvidencePolicy> {
+/// Exact values, and beside them any of the other parts.
+fn evidence() -> impl Strategy<Value = DeclaredPolicy> {
     let banks = prop_oneof![Just(HashAlg::Sha1), Just(HashAlg::Sha256), Just(HashAlg::Sha384)];
-    (banks, btree_map(0_u64..24, any::<[u8; 48]>(), 1..24)).prop_map(|(bank, values)| {
+    let exact = btree_map(0_u64..8, any::<[u8; 48]>(), 1..8);
+    let golden = btree_map("[a-z0-9.-]{1,63}", (any::<[u8; 48]>(), option::of(time())), 0..4);
+    (banks, exact, golden, any::<bool>(), any::<bool>()).prop_map(|(bank, exact, golden, statement, log)| {
         let value = |v: [u8; 48]| PcrValue::new(bank, &v[..bank.digest_len()]).unwrap();
-        let pcrs: BTreeMap<_, _> = values
-            .into_iter()
-            .map(|(index, v)| (PcrIndex::try_from(index).unwrap(), value(v)))
-            .collect();
-        EvidencePolicy::new(bank, pcrs).unwrap()
+        let index = |i: u64| PcrIndex::try_from(i).unwrap();
+        let set = |(name, (v, until)): (String, ([u8; 48], Option<UnixTime>))| GoldenSet {
+            name: name.parse().unwrap(),
+            until,
+            values: BTreeMap::from([(index(9), value(v))]),
+        };
+        let json = r#"{"bank":"sha256","statement":{"keys":["KEY"],"profile":"p","least_release":1,"pcrs":[11]},
+            "log":{"keys":{"db":["DIGEST"]},"command_line":["**"],"replays":[10]}}"#;
+        let key = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==";
+        let more: DeclaredPolicy =
+            serde_json::from_str(&json.replace("KEY", key).replace("DIGEST", &"ab".repeat(32))).unwrap();
+        let parts = Mix {
+            exact: exact.into_iter().map(|(i, v)| (index(i), value(v))).collect(),
+            golden: golden.into_iter().map(set).collect(),
+            golden_events: BTreeMap::new(),
+            statement: more.parts().statement.clone().filter(|_| statement),
+            log: more.parts().log.clone().filter(|_| log),
+        };
+        DeclaredPolicy::new(bank, parts, false).unwrap()
     })
+}
+
+fn objects(value: &Value) -> usize {
+    let Value::Object(fields) = value else { return 0 };
+    1 + fields.values().map(objects).sum::<usize>()
 }
 
 prop_compose! {
@@ -123,7 +146,7 @@ proptest! {
         let json = encode(&record).unwrap();
         prop_assert_eq!(&decode::<PolicyRecord>(&json).unwrap(), &record);
         let spoilt: Vec<_> = (0..).map_while(|nth| with_unknown_field(&json, nth)).collect();
-        prop_assert_eq!(spoilt.len(), if record.evidence.is_some() { 3 } else { 1 });
+        prop_assert_eq!(spoilt.len(), objects(&serde_json::from_slice(&json).unwrap()));
         for json in spoilt {
             prop_assert!(matches!(decode::<PolicyRecord>(&json), Err(Unreadable::Malformed(_))));
         }

@@ -7,9 +7,10 @@ use domain::{
     DeviceId, EkDigest, FleetName, HashAlg, PcrIndex, PcrValue, PolicyName, PskDigest, TpmName, TpmPublic,
     UnixTime,
 };
+use evidence::DeclaredPolicy;
 use registry::{
-    DeviceRecord, DeviceState, EkTrust, EvidencePolicy, Options, PolicyRecord, PskSlots, Registry,
-    RegistryUrl, SeenRecord, Snapshot, TpmIdentity, Update, Version1, Watch,
+    DeviceRecord, DeviceState, EkTrust, Options, PolicyRecord, PskSlots, Registry, RegistryUrl, SeenRecord,
+    Snapshot, TpmIdentity, Update, Version1, Watch,
 };
 use tempfile::TempDir;
 use testkit::etcd::Etcd;
@@ -154,7 +155,7 @@ pub(crate) fn policy(revision: u64) -> PolicyRecord {
         revision,
         models: vec!["smollm2:135m".to_owned()],
         session_ttl: 600,
-        evidence: Some(EvidencePolicy::new(HashAlg::Sha256, BTreeMap::from([(seven, value)])).unwrap()),
+        evidence: Some(DeclaredPolicy::exact(HashAlg::Sha256, BTreeMap::from([(seven, value)])).unwrap()),
     }
 }
 
