@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use domain::PcrIndex;
 
 const ASK_EXAMPLES: &str = "\
 Examples:
@@ -19,6 +20,13 @@ Examples:
   edge-client quote --nonce $(openssl rand -hex 32) --out evidence && cd evidence
   tpm2_checkquote -u ak.pub -m quote.msg -s quote.sig -f quote.pcrs \\
       -l sha256:7,11 -q $(cat qualifying-data)";
+
+const UNLOCK_EXAMPLES: &str = "\
+Example, in an initramfs; the header is copied first, so that what was checked is what is opened:
+  truncate -s \"$(blockdev --getsize64 /dev/vda)\" /run/header
+  dd if=/dev/vda of=/run/header bs=1M count=16 conv=notrunc
+  edge-client unlock --volume /run/header --extend 11 |
+      cryptsetup open --key-file - --header /run/header /dev/vda device";
 
 /// Ask a language model behind attest-proxy as a device that proves what it is.
 ///
@@ -70,6 +78,12 @@ pub(crate) enum Command {
     /// not among them. The quote fits exactly this method, target and body, once, for 60 seconds.
     #[command(after_help = QUOTE_EXAMPLES)]
     Quote(Quote),
+    /// Write the passphrase of the volume's keyslot to a pipe, for cryptsetup to open it with
+    ///
+    /// Only after the TPM released the secret and the volume's header proved to be the one that was made with it. Needs a
+    /// pipe: nothing is written to a terminal or a file.
+    #[command(after_help = UNLOCK_EXAMPLES)]
+    Unlock(Unlock),
     /// Say in plain words what works: TPM, volume, proxy, clock, policy
     ///
     /// Each check stands on those before it; the last one opens a session, and asks for nothing in it.
@@ -127,6 +141,19 @@ pub(crate) struct Quote {
     /// Also write headers, quote.msg, quote.sig, quote.pcrs, qualifying-data and ak.pub into a new folder
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Unlock {
+    /// Extend this PCR afterwards, also when the volume does not open: nothing that is sealed to it can be unsealed until the
+    /// next boot
+    #[arg(long, value_name = "PCR", value_parser = pcr)]
+    pub(crate) extend: Option<PcrIndex>,
+}
+
+fn pcr(text: &str) -> Result<PcrIndex, String> {
+    let index: u64 = text.parse().map_err(|_| "a number, 0 to 23".to_owned())?;
+    PcrIndex::try_from(index).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

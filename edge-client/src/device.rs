@@ -7,13 +7,14 @@
 
 use std::{fs::File, path::Path, path::PathBuf};
 
-use domain::{Psk, Sha256Digest};
+use domain::{Psk, SealedSecret, Sha256Digest};
 use protocol::{
     Subject,
     binding::{Binding, qualifying_data},
 };
 use tpm::{AkHandle, InvalidHandle, SealedObject, Tcti, Tpm, TpmError, UnsealError};
-use volume::{ConfigError, DeviceConfig, Header, InspectError, SystemdTpm2};
+use volume::{ConfigError, DeviceConfig, Header, InspectError, OpenVolume, SystemdTpm2};
+use zeroize::Zeroizing;
 
 /// An opened device volume.
 pub(crate) struct Device {
@@ -84,15 +85,26 @@ pub(crate) fn inspect(path: &Path) -> Result<(File, Header), DeviceError> {
     Ok((file, header))
 }
 
+/// The passphrase of the sealed keyslot, once the TPM released the secret and the header proved authentic under it.
+pub(crate) fn release(path: &Path, tcti: &Tcti) -> Result<Zeroizing<Vec<u8>>, DeviceError> {
+    let (_, secret) = unseal(path, tcti)?;
+    Ok(volume::passphrase_of(&secret))
+}
+
+/// Opens the volume at `path` with what the TPM releases.
+fn unseal(path: &Path, tcti: &Tcti) -> Result<(OpenVolume, SealedSecret), DeviceError> {
+    let (file, header) = inspect(path)?;
+    let token = header.tpm2_tokens().first().ok_or(DeviceError::NotSealed)?;
+    let secret = Tpm::open(tcti)?
+        .unseal(&sealed_object(token), &token.pcrs)
+        .map_err(DeviceError::Unseal)?;
+    Ok((volume::open(file, &secret)?, secret))
+}
+
 impl Device {
     /// Opens the volume at `path` through the TPM.
     pub(crate) fn open(path: &Path, tcti: &Tcti) -> Result<Self, DeviceError> {
-        let (file, header) = inspect(path)?;
-        let token = header.tpm2_tokens().first().ok_or(DeviceError::NotSealed)?;
-        let secret = Tpm::open(tcti)?
-            .unseal(&sealed_object(token), &token.pcrs)
-            .map_err(DeviceError::Unseal)?;
-        let open = volume::open(file, &secret)?;
+        let (open, _) = unseal(path, tcti)?;
         let read = |path| {
             open.read(path)
                 .map_err(|source| DeviceError::Read { path, source })

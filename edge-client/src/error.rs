@@ -5,8 +5,14 @@
 use std::process::ExitCode;
 
 use crate::{
-    answer::AnswerError, call::CallError, commands::quote::QuoteError, device::DeviceError,
-    hardening::HardeningError, origin::OriginError, refused::Refused, settings::SettingsError,
+    answer::AnswerError,
+    call::CallError,
+    commands::{quote::QuoteError, unlock::UnlockError},
+    device::DeviceError,
+    hardening::HardeningError,
+    origin::OriginError,
+    refused::Refused,
+    settings::SettingsError,
 };
 
 /// The exit codes of every Signalbox program.
@@ -52,6 +58,8 @@ pub(crate) enum Error {
     Answer(#[from] AnswerError),
     #[error(transparent)]
     Quote(#[from] QuoteError),
+    #[error(transparent)]
+    Unlock(#[from] UnlockError),
     #[error("no model is named")]
     NoModel,
     #[error("cannot read the question")]
@@ -71,6 +79,7 @@ impl Error {
             Self::Device(error) => error.hint(),
             Self::Call(error) => error.hint(),
             Self::Quote(error) => error.hint(),
+            Self::Unlock(error) => error.hint(),
             Self::NoModel => Some("name one with --model, or with `model` in the configuration".to_owned()),
             Self::NoPrompt => Some("put the question behind `ask`, or `-` to read it from stdin".to_owned()),
             Self::Hardening(_) | Self::Runtime(_) | Self::Answer(_) | Self::Prompt(_) | Self::Stdout(_) => {
@@ -86,6 +95,7 @@ impl Error {
             Self::Origin(error) => error.exit(),
             Self::Call(error) => error.exit(),
             Self::Quote(error) => error.exit(),
+            Self::Unlock(error) => error.exit(),
             Self::Hardening(_)
             | Self::Runtime(_)
             | Self::Device(_)

@@ -96,8 +96,10 @@ fn area_key(passphrase: &[u8], kdf: &Kdf) -> Result<Zeroizing<[u8; KEY_LEN]>, Kd
     Ok(key)
 }
 
-/// What a sealed secret is as a passphrase: its padded base64 text, as systemd has it.
-pub(crate) fn passphrase_of(secret: &SealedSecret) -> Zeroizing<Vec<u8>> {
+/// What a sealed secret is as a passphrase: its padded base64 text, as systemd has it. For a pipe to cryptsetup, which opens
+/// the volume for the kernel.
+#[must_use]
+pub fn passphrase_of(secret: &SealedSecret) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(vec![0; BASE64.encode_len(SealedSecret::LEN)]);
     secret.expose(|bytes| BASE64.encode_mut(bytes, &mut text));
     text

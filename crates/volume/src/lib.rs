@@ -40,7 +40,7 @@ pub use create::{CreateError, Created, Existing, Options, Recipe, create, create
 pub use filesystem::FilesystemError;
 pub use header::{CopyFault, Header, HeaderCopy, HeaderFault, InspectError, inspect};
 pub use kdf::KdfError;
-pub use keyslot::KeyslotError;
+pub use keyslot::{KeyslotError, passphrase_of};
 pub use metadata::MetadataError;
 pub use open::{
     ListEntry, OpenError, OpenVolume, ReadError, open, open_unauthenticated, open_with_passphrase,

@@ -5,6 +5,7 @@
 pub(crate) mod ask;
 pub(crate) mod doctor;
 pub(crate) mod quote;
+pub(crate) mod unlock;
 
 use clap::CommandFactory as _;
 
@@ -41,6 +42,7 @@ pub(crate) async fn run(arguments: Cli) -> Result<Exit, Error> {
     match arguments.command {
         Command::Ask(ask) => ask::run(&common, ask).await,
         Command::Quote(quote) => quote::run(&common, quote).await,
+        Command::Unlock(unlock) => unlock::run(&common, unlock).await,
         Command::Doctor => doctor::run(&common).await,
         Command::Completions { .. } => Ok(Exit::Done),
     }

@@ -27,6 +27,7 @@ fn help_is_worth_reading() {
         ("edge-client.txt", &["--help"][..]),
         ("ask.txt", &["ask", "--help"]),
         ("quote.txt", &["quote", "--help"]),
+        ("unlock.txt", &["unlock", "--help"]),
         ("doctor.txt", &["doctor", "--help"]),
     ] {
         let output = run(arguments);

@@ -14,3 +14,4 @@ mod cli;
 mod doctor;
 mod quote;
 mod support;
+mod unlock;
