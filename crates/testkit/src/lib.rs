@@ -18,6 +18,7 @@ pub mod etcd;
 pub mod swtpm;
 pub mod tap;
 pub mod upstream;
+pub mod vcio;
 
 pub use canary::Canary;
 pub use clock::ManualClock;
@@ -25,3 +26,4 @@ pub use etcd::Etcd;
 pub use swtpm::Swtpm;
 pub use tap::Tap;
 pub use upstream::Upstream;
+pub use vcio::FakeFirmware;
