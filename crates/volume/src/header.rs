@@ -5,14 +5,17 @@
 //! unsupported is the end: looking further would let an attacker choose.
 //! An attacker controls every byte. Memory is bounded by the largest header of the format, 4 MiB.
 
+use data_encoding::HEXLOWER;
 use domain::PcrSelection;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    DataCipher, KeyslotId, Source, SystemdTpm2, TokenError, Unsupported,
+    DataCipher, KeyslotId, OtpToken, OtpTokenError, Source, SystemdTpm2, TokenError, Unsupported,
     authentic::{self, MacToken},
     binary::{self, BinaryHeader, Copy},
+    compose::uuid,
     metadata::{Metadata, MetadataError},
+    otp_token,
     recovery::{self, RecoveryToken},
     token,
     validate::Layout,
@@ -83,6 +86,8 @@ pub struct Header {
     seqid: u64,
     tokens: Vec<SystemdTpm2>,
     unusable: Vec<TokenError>,
+    otp: Vec<OtpToken>,
+    unusable_otp: Vec<OtpTokenError>,
     recovery: Vec<KeyslotId>,
     macs: Vec<MacToken>,
     pub(crate) layout: Layout,
@@ -107,6 +112,15 @@ impl Header {
         &self.label
     }
 
+    /// The 16 bytes of the UUID; `None` where its text is none in the usual form. Not authenticated.
+    #[must_use]
+    pub fn uuid_bytes(&self) -> Option<[u8; 16]> {
+        let digits: String = self.uuid.split('-').collect();
+        let bytes = HEXLOWER.decode(digits.as_bytes()).ok()?.try_into().ok()?;
+        // One text for one value: the dashes are where they belong.
+        (uuid(bytes) == self.uuid).then_some(bytes)
+    }
+
     /// How often the header was changed.
     #[must_use]
     pub const fn seqid(&self) -> u64 {
@@ -123,6 +137,18 @@ impl Header {
     #[must_use]
     pub fn unusable_tokens(&self) -> &[TokenError] {
         &self.unusable
+    }
+
+    /// The usable `signalbox-otp` tokens, in the order of their numbers.
+    #[must_use]
+    pub fn otp_tokens(&self) -> &[OtpToken] {
+        &self.otp
+    }
+
+    /// Tokens of type `signalbox-otp` that cannot be used, and why.
+    #[must_use]
+    pub fn unusable_otp_tokens(&self) -> &[OtpTokenError] {
+        &self.unusable_otp
     }
 
     /// The keyslots that a `systemd-recovery` token names.
@@ -179,7 +205,8 @@ pub fn inspect(source: &impl Source) -> Result<Header, InspectError> {
     };
     let metadata = Metadata::parse(&chosen.json)?;
     let layout = Layout::new(&metadata, chosen.binary.size, device_len)?;
-    let (tokens, unusable) = tpm2_tokens(&metadata);
+    let (tokens, unusable) = parsed(&metadata, token::TYPE, SystemdTpm2::from_json);
+    let (otp, unusable_otp) = parsed(&metadata, otp_token::TYPE, OtpToken::from_json);
     let recovery = of_type(&metadata, recovery::TYPE);
     let recovery = recovery.flat_map(|token: RecoveryToken| token.keyslots).collect();
     let macs = of_type(&metadata, authentic::TYPE).collect();
@@ -193,6 +220,8 @@ pub fn inspect(source: &impl Source) -> Result<Header, InspectError> {
         seqid,
         tokens,
         unusable,
+        otp,
+        unusable_otp,
         recovery,
         macs,
         layout,
@@ -237,13 +266,18 @@ fn search_secondary(source: &impl Source) -> Result<WholeCopy, HeaderFault> {
     Err(fault)
 }
 
-fn tpm2_tokens(metadata: &Metadata) -> (Vec<SystemdTpm2>, Vec<TokenError>) {
+/// The tokens of a type: those that its parser takes, and why it does not take the others.
+fn parsed<T, E>(
+    metadata: &Metadata,
+    name: &str,
+    parse: impl Fn(serde_json::Value) -> Result<T, E>,
+) -> (Vec<T>, Vec<E>) {
     let (mut usable, mut unusable) = (Vec::new(), Vec::new());
     for json in metadata.tokens.values() {
-        if json.get("type").and_then(serde_json::Value::as_str) != Some(token::TYPE) {
+        if json.get("type").and_then(serde_json::Value::as_str) != Some(name) {
             continue;
         }
-        match SystemdTpm2::from_json(json.clone()) {
+        match parse(json.clone()) {
             Ok(token) => usable.push(token),
             Err(why) => unusable.push(why),
         }

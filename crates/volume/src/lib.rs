@@ -1,6 +1,6 @@
 //! Sealed volumes: LUKS2 written and read in userspace, with an ext4 file system inside.
 //!
-//! Owns: the LUKS2 format (both headers, keyslots, digests, the `systemd-tpm2` token), the encryption of every
+//! Owns: the LUKS2 format (both headers, keyslots, digests, the `systemd-tpm2` and `signalbox-otp` tokens), the encryption of every
 //! sector, the file system that is put in, and [`DeviceConfig`], the plain text that a device volume carries.
 //! Refuses: every header that this crate would not write itself (see [`inspect`]), and every target that holds
 //! something already (see [`create`]). Needs no root, no device-mapper and no loop device; nothing in clear is ever
@@ -24,6 +24,7 @@ mod kdf;
 mod keyslot;
 mod metadata;
 mod open;
+mod otp_token;
 mod recovery;
 mod sectors;
 mod source;
@@ -46,6 +47,7 @@ pub use open::{
     ListEntry, OpenError, OpenVolume, ReadError, open, open_unauthenticated, open_with_passphrase,
     open_with_recovery_key,
 };
+pub use otp_token::{OtpToken, OtpTokenError};
 pub use recovery::{InvalidRecoveryKey, RecoveryKey};
 pub use sectors::{CipherError, DataCipher};
 pub use source::Source;

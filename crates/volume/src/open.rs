@@ -1,7 +1,7 @@
 //! Opening a volume: header, keyslot, then the files, all decrypted in userspace.
 //!
 //! Owns: which keyslots are tried with what, and the bound on their cost. A sealed secret is tried on the keyslots
-//! that a `systemd-tpm2` token names, or on all where there is none.
+//! that a `systemd-tpm2` or `signalbox-otp` token names, or on all where there is none.
 //! Refuses what [`inspect`] refuses, and with [`open`] every header that its secret does not authenticate. Decrypted sectors are in memory only while they are read; contents are wiped.
 //! An attacker controls every byte of the volume, the file system included once he has the key of another.
 
@@ -143,7 +143,9 @@ fn open_sealed(
     secret: &SealedSecret,
 ) -> Result<(OpenVolume, KeyslotId), OpenError> {
     let header = inspect(&source)?;
-    let named: Vec<KeyslotId> = header.tpm2_tokens().iter().map(|token| token.keyslot).collect();
+    let tpm2 = header.tpm2_tokens().iter().map(|token| token.keyslot);
+    let otp = header.otp_tokens().iter().map(|token| token.keyslot);
+    let named: Vec<KeyslotId> = tpm2.chain(otp).collect();
     let candidates = candidates(&header, &named);
     unlock(source, header, &candidates, &passphrase_of(secret))
 }
