@@ -17,11 +17,19 @@ use crate::{forge, vector::Vector};
 /// A vector that is none, a folder that cannot be written.
 pub fn write(folder: &Path) -> Result<(), Box<dyn Error>> {
     let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/evidence/vectors");
-    for entry in fs::read_dir(vectors)? {
+    for entry in fs::read_dir(&vectors)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "json") {
             let name = path.file_stem().ok_or("a name")?.to_string_lossy().into_owned();
             of_vector(folder, &name, &Vector::read(&fs::read_to_string(&path)?))?;
+        }
+    }
+    for entry in fs::read_dir(vectors.join("keys"))? {
+        let path = entry?.path();
+        let name = path.file_stem().ok_or("a name")?.to_string_lossy().into_owned();
+        let area = Vector::read(&fs::read_to_string(&path)?).bytes("/public");
+        for target in ["public", "keys", "offline"] {
+            put(folder, target, &name, &area)?;
         }
     }
     of_certificates(folder)?;

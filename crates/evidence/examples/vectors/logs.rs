@@ -1,8 +1,19 @@
 //! Event logs of boots that a TPM truly measured, and rules on them.
 
+use std::collections::BTreeMap;
+
+use domain::HashAlg;
+
 use crate::{
     Vectors, attested,
-    forge::boot::{GLOBAL, Step, config, log, secure_boot, separator, step, stub},
+    forge::{
+        boot::{
+            AUTHORITY, GLOBAL, IMAGE_SECURITY, SHIM, Step, config, log, secure_boot, separator, step, stub,
+            variable,
+        },
+        digest_of,
+        log::sha1_event,
+    },
     refusal,
     station::{Key, Said, Station},
     vector::{Hex, Policy, Verdict, mixed::Rules},
@@ -17,6 +28,11 @@ struct Booted {
 
 impl Booted {
     fn new(steps: &[Step]) -> Self {
+        Self::over(steps, "sha256:7,8,12")
+    }
+
+    /// The same, and these PCRs are quoted.
+    fn over(steps: &[Step], selection: &str) -> Self {
         let station = Station::unmeasured("ecc");
         for step in steps {
             station
@@ -24,7 +40,7 @@ impl Booted {
                 .extend(u8::try_from(step.pcr).unwrap(), &step.measured);
         }
         let key = station.ak("ecc", "sha256", "ecdsa", "0x81010020");
-        let said = station.quote(&key, "sha256:7,8,12");
+        let said = station.quote(&key, selection);
         Self {
             key,
             said,
@@ -47,6 +63,8 @@ fn policy() -> Policy {
         statement: None,
         rules: Some(Rules {
             secure_boot: true,
+            keys: BTreeMap::new(),
+            authorities: None,
             command_line: vec!["quiet root=/dev/mapper/root".to_owned()],
             no_debug_shell: true,
             replays: Vec::new(),
@@ -139,4 +157,133 @@ pub(crate) fn add(vectors: &mut Vectors) {
         Some(&hidden.log),
         no(mismatch, "rule: hidden"),
     );
+    unproven(vectors, &good);
+    secure_boots(vectors);
+}
+
+/// A log without digests of the quoted bank, or without one of them.
+fn unproven(vectors: &mut Vectors, good: &Booted) {
+    let title = "the log has no SHA-256 digests";
+    let steps = with_command_line("quiet root=/dev/mapper/root");
+    let sha1 = |step: &Step| {
+        sha1_event(
+            step.pcr,
+            step.kind,
+            &digest_of(HashAlg::Sha1, &step.measured),
+            &step.data,
+        )
+    };
+    let events: Vec<u8> = steps.iter().flat_map(sha1).collect();
+    let verdict = refusal("invalid", &["event-log: unproven"]);
+    let mut vector = good.key.vector(title, &good.said, policy(), verdict);
+    vector.event_log = Some(Hex(events));
+    vectors.insert("event-log-unproven-no-bank", vector.clone());
+
+    vector.title = "one more event than was measured".to_owned();
+    let mut more = steps;
+    more.push(stub(12, "quiet root=/dev/mapper/root"));
+    vector.event_log = Some(Hex(log(&more)));
+    vectors.insert("event-log-unproven-more", vector);
+}
+
+/// Boots whose PCR 7 breaks the rules; each log is true.
+fn secure_boots(vectors: &mut Vectors) {
+    let digests = |values: &[&[u8]]| {
+        let digest = |value: &&[u8]| Hex(digest_of(HashAlg::Sha256, value));
+        values.iter().map(digest).collect::<Vec<_>>()
+    };
+    let maker: &[u8] = b"the maker's certificate";
+    let sbat: &[u8] = b"sbat,1,2022052400\n";
+    let keys = [
+        ("PK", &b"the platform key"[..]),
+        ("KEK", b"the exchange keys"),
+        ("db", b"what may start"),
+        ("dbx", b"what may not"),
+    ];
+    let mut policy = policy();
+    policy.rules = Some(Rules {
+        secure_boot: true,
+        keys: keys
+            .map(|(name, value)| (name.to_owned(), digests(&[value])))
+            .into(),
+        authorities: Some(digests(&[maker, sbat])),
+        ..Rules::default()
+    });
+    let mut add = |name, title: &str, steps: &[Step], verdict: Verdict| {
+        let booted = Booted::over(steps, "sha256:7");
+        let mut vector = booted.key.vector(title, &booted.said, policy.clone(), verdict);
+        vector.event_log = Some(Hex(booted.log));
+        vectors.insert(name, vector);
+    };
+    let no = |what: &[&str]| refusal("mismatch", what);
+    let good = secure_boot();
+    let title = "Secure Boot on, the listed keys, the listed boot loader";
+    add("accepted-rules-keys", title, &good, attested("first"));
+
+    let unfinished = &good[..5];
+    let title = "the firmware never finished measuring";
+    add(
+        "rule-no-separator",
+        title,
+        unfinished,
+        no(&["rule: no-separator"]),
+    );
+
+    let title =
+        "nothing says whether Secure Boot is on before the separator; what says so after it is anybody's";
+    let mut late = good.clone();
+    let on = late.remove(0);
+    late.push(on);
+    let broken = ["rule: secure-boot-unknown", "rule: authority"];
+    add("rule-secure-boot-unknown", title, &late, no(&broken));
+
+    let mut debug = good.clone();
+    debug.insert(0, step(7, 0x8000_000b, b"UEFI Debug Mode"));
+    let title = "the firmware's debugger could run";
+    add("rule-debug-mode", title, &debug, no(&["rule: debug-mode"]));
+
+    let mut shim = good.clone();
+    shim.push(variable(AUTHORITY, SHIM, "MokSBState", &[1]));
+    let title = "shim was told not to verify";
+    add(
+        "rule-shim-off",
+        title,
+        &shim,
+        no(&["rule: shim-off", "rule: authority"]),
+    );
+
+    let mut unknown = good.clone();
+    unknown.remove(3);
+    let title = "db was not measured";
+    add("rule-keys-unknown", title, &unknown, no(&["rule: keys-unknown"]));
+
+    let mut other = good.clone();
+    other[4] = config(IMAGE_SECURITY, "dbx", b"an older list of what may not");
+    let title = "an older dbx";
+    add("rule-keys", title, &other, no(&["rule: keys"]));
+
+    let title = "nothing says what let the boot loader start";
+    add(
+        "rule-authority-unknown",
+        title,
+        &good[..6],
+        no(&["rule: authority-unknown"]),
+    );
+
+    let mut stranger = good.clone();
+    stranger[6] = variable(AUTHORITY, IMAGE_SECURITY, "db", b"another maker's certificate");
+    let title = "another maker's boot loader, which the firmware trusts too";
+    add("rule-authority", title, &stranger, no(&["rule: authority"]));
+
+    // What is about command lines is asked of PCRs 8 and 12.
+    policy.rules = Some(Rules {
+        no_debug_shell: true,
+        ..Rules::default()
+    });
+    let booted = Booted::over(&[separator(8)], "sha256:8,12");
+    let verdict = refusal("mismatch", &["rule: command-line-unknown"]);
+    let title = "no command line was measured in readable form";
+    let mut vector = booted.key.vector(title, &booted.said, policy, verdict);
+    vector.event_log = Some(Hex(booted.log));
+    vectors.insert("rule-command-line-unknown", vector);
 }

@@ -14,6 +14,7 @@
 mod accepted;
 #[path = "../../tests/it/forge/mod.rs"]
 mod forge;
+mod keys;
 mod logs;
 mod refused;
 mod spoilt;
@@ -22,7 +23,9 @@ mod station;
 #[path = "../../tests/it/vector/mod.rs"]
 mod vector;
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path};
+
+use serde::Serialize;
 
 use station::{Key, Station};
 use vector::{Vector, Verdict, checkquote, folder};
@@ -48,17 +51,31 @@ fn main() {
             eprintln!("{name}: {found:?}, and should be {:?}", vector.verdict);
         }
     }
-    for entry in fs::read_dir(folder()).unwrap() {
+    let keys = keys::make();
+    for (name, key) in &keys {
+        let found = key.judge();
+        if found != key.verdict {
+            eprintln!("{name}: {found:?}, and should be {:?}", key.verdict);
+        }
+    }
+    write(&folder(), &vectors);
+    write(&folder().join("keys"), &keys);
+}
+
+/// Writes a folder anew.
+fn write(folder: &Path, vectors: &BTreeMap<&str, impl Serialize>) {
+    fs::create_dir_all(folder).unwrap();
+    for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "json") {
             fs::remove_file(path).unwrap();
         }
     }
-    for (name, vector) in &vectors {
+    for (name, vector) in vectors {
         let text = serde_json::to_string_pretty(vector).unwrap() + "\n";
-        fs::write(folder().join(format!("{name}.json")), text).unwrap();
+        fs::write(folder.join(format!("{name}.json")), text).unwrap();
     }
-    eprintln!("{} vectors written to {}", vectors.len(), folder().display());
+    eprintln!("{} vectors written to {}", vectors.len(), folder.display());
 }
 
 fn attested(continuity: &str) -> Verdict {

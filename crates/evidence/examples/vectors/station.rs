@@ -15,7 +15,7 @@ pub(crate) const QUALIFYING_DATA: [u8; 32] = [0xa5; 32];
 /// A TPM with an EK, PCRs 7 and 11 extended.
 pub(crate) struct Station {
     pub(crate) tpm: Swtpm,
-    ek: EndorsementKey,
+    pub(crate) ek: EndorsementKey,
 }
 
 /// An AK in a station: a handle, and how it signs.
@@ -271,14 +271,14 @@ impl Said {
 }
 
 /// swtpm has three slots and no resource manager.
-fn flush(tpm: &Swtpm) {
+pub(crate) fn flush(tpm: &Swtpm) {
     for kind in ["-t", "-l", "-s"] {
         tpm.tool("tpm2_flushcontext", &[kind]);
     }
 }
 
 /// A `TPM2B_PUBLIC` as the tools write it, without its size.
-fn public(tpm: &Swtpm, file: &str) -> TpmPublic {
+pub(crate) fn public(tpm: &Swtpm, file: &str) -> TpmPublic {
     let bytes = fs::read(tpm.dir().join(file)).unwrap();
     TpmPublic::try_from(bytes[2..].to_vec()).unwrap()
 }

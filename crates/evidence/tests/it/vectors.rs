@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::vector::{Failed, Judged, Verdict, all, checkquote, kebab};
+use crate::vector::{
+    Failed, Judged, Verdict, all, checkquote, kebab,
+    keys::{self, KeyVerdict, Role},
+};
 
 #[test]
 fn every_vector_is_judged_as_it_says() {
@@ -27,10 +30,35 @@ fn every_reason_has_a_vector() {
         ("stale", "Stale"),
         ("statement", "StatementRefused"),
         ("event-log", "LogRefused"),
+        ("rule", "RuleBroken"),
     ] {
         let told = failures().filter(|failed| failed.kind == kind);
         let told: BTreeSet<String> = told.filter_map(|failed| failed.detail).collect();
         assert_eq!(told, variants(reasons));
+    }
+}
+
+#[test]
+fn every_key_is_judged_as_its_vector_says() {
+    let vectors = keys::all();
+    assert!(vectors.len() >= 35, "only {} vectors", vectors.len());
+    for (name, vector) in vectors {
+        assert_eq!(vector.judge(), vector.verdict, "{name}: {}", vector.title);
+    }
+}
+
+#[test]
+fn every_reason_against_a_key_has_a_vector() {
+    for (role, reasons) in [
+        (Role::AttestationKey, "AkError"),
+        (Role::EndorsementKey, "EkError"),
+    ] {
+        let vectors = keys::all().into_values().filter(|vector| vector.role == role);
+        let told = vectors.filter_map(|vector| match vector.verdict {
+            KeyVerdict::Refused { reason, .. } => Some(reason),
+            KeyVerdict::Accepted { .. } => None,
+        });
+        assert_eq!(told.collect::<BTreeSet<_>>(), variants(reasons));
     }
 }
 
@@ -45,6 +73,8 @@ fn failures() -> impl Iterator<Item = Failed> {
 /// The variants of an enum of ours, read off its source: an enum has no list of its variants.
 fn variants(name: &str) -> BTreeSet<String> {
     let sources = [
+        include_str!("../../src/ak.rs"),
+        include_str!("../../src/ek.rs"),
         include_str!("../../src/failure.rs"),
         include_str!("../../src/freshness.rs"),
         include_str!("../../src/rules/broken.rs"),

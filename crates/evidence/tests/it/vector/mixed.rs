@@ -1,9 +1,9 @@
 //! Policies of several parts: an image statement, rules on the event log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{PcrIndex, Sha256Digest};
-use evidence::{ImageKey, LogRules, Mix, PcrPolicy, PolicyError, Release, StatementPolicy};
+use evidence::{ImageKey, KeyVariable, LogRules, Mix, PcrPolicy, PolicyError, Release, StatementPolicy};
 use serde::{Deserialize, Serialize};
 
 use super::{Hex, Policy};
@@ -24,6 +24,10 @@ pub struct Statement {
 #[serde(deny_unknown_fields)]
 pub struct Rules {
     pub secure_boot: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, Vec<Hex>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<Vec<Hex>>,
     pub command_line: Vec<String>,
     pub no_debug_shell: bool,
     pub replays: Vec<u8>,
@@ -46,7 +50,6 @@ impl Policy {
 
 impl Statement {
     fn read(&self) -> StatementPolicy {
-        let digest = |hex: &Hex| Sha256Digest::from_bytes(<[u8; 32]>::try_from(hex.0.as_slice()).unwrap());
         StatementPolicy {
             keys: self
                 .keys
@@ -55,7 +58,7 @@ impl Statement {
                 .collect(),
             profile: self.profile.parse().unwrap(),
             least_release: Release::try_from(self.least_release).unwrap(),
-            revoked: self.revoked.iter().map(digest).collect(),
+            revoked: digests(&self.revoked),
             pcrs: indices(&self.pcrs),
         }
     }
@@ -65,6 +68,12 @@ impl Rules {
     fn read(&self) -> LogRules {
         LogRules {
             secure_boot: self.secure_boot,
+            keys: self
+                .keys
+                .iter()
+                .map(|(name, list)| (variable(name), digests(list)))
+                .collect(),
+            authorities: self.authorities.as_deref().map(digests),
             command_line: self
                 .command_line
                 .iter()
@@ -72,9 +81,23 @@ impl Rules {
                 .collect(),
             no_debug_shell: self.no_debug_shell,
             replays: indices(&self.replays),
-            ..LogRules::default()
         }
     }
+}
+
+fn variable(name: &str) -> KeyVariable {
+    let all = [
+        KeyVariable::Pk,
+        KeyVariable::Kek,
+        KeyVariable::Db,
+        KeyVariable::Dbx,
+    ];
+    all.into_iter().find(|variable| variable.name() == name).unwrap()
+}
+
+fn digests(list: &[Hex]) -> BTreeSet<Sha256Digest> {
+    let digest = |hex: &Hex| Sha256Digest::from_bytes(<[u8; 32]>::try_from(hex.0.as_slice()).unwrap());
+    list.iter().map(digest).collect()
 }
 
 fn indices(list: &[u8]) -> BTreeSet<PcrIndex> {

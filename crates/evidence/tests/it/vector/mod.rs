@@ -10,6 +10,7 @@
 )]
 
 pub mod checkquote;
+pub mod keys;
 pub mod mixed;
 
 use std::{collections::BTreeMap, fmt, fs, path::PathBuf};
