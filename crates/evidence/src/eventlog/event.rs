@@ -35,6 +35,7 @@ impl fmt::Display for EventType {
         let name = match self.0 {
             0x0000_0000 => "EV_PREBOOT_CERT",
             0x0000_0001 => "EV_POST_CODE",
+            0x0000_0002 => "EV_UNUSED",
             0x0000_0003 => "EV_NO_ACTION",
             0x0000_0004 => "EV_SEPARATOR",
             0x0000_0005 => "EV_ACTION",
@@ -68,6 +69,8 @@ impl fmt::Display for EventType {
             0x8000_00e0 => "EV_EFI_VARIABLE_AUTHORITY",
             0x8000_00e1 => "EV_EFI_SPDM_FIRMWARE_BLOB",
             0x8000_00e2 => "EV_EFI_SPDM_FIRMWARE_CONFIG",
+            0x8000_00e3 => "EV_EFI_SPDM_DEVICE_POLICY",
+            0x8000_00e4 => "EV_EFI_SPDM_DEVICE_AUTHORITY",
             other => return write!(f, "event type {other:#010x}"),
         };
         f.pad(name)
@@ -178,24 +181,31 @@ impl<'a> UefiVariable<'a> {
     /// Reads a variable that fills the data, or `None`.
     #[must_use]
     pub fn parse(event_data: &'a [u8]) -> Option<Self> {
+        Self::parse_prefix(event_data).and_then(|(variable, rest)| rest.is_empty().then_some(variable))
+    }
+
+    /// Reads a variable, and what is behind it: older shims left a few bytes of their memory there, and measured most
+    /// of them (seen in logs of several distributions). `None` where the data ends before the variable does.
+    #[must_use]
+    pub fn parse_prefix(event_data: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (vendor, rest) = event_data.split_first_chunk::<16>()?;
         let (name_len, rest) = rest.split_first_chunk::<8>()?;
         let (data_len, rest) = rest.split_first_chunk::<8>()?;
         let units = usize::try_from(u64::from_le_bytes(*name_len)).ok()?;
         let (name, data) = rest.split_at_checked(units.checked_mul(2)?)?;
-        if u64::try_from(data.len()).ok()? != u64::from_le_bytes(*data_len) {
-            return None;
-        }
+        let data_len = usize::try_from(u64::from_le_bytes(*data_len)).ok()?;
+        let (data, rest) = data.split_at_checked(data_len)?;
         let units = name.chunks_exact(2).map(|unit| match *unit {
             [low, high] => u16::from_le_bytes([low, high]),
             _ => 0,
         });
         let name = char::decode_utf16(units).collect::<Result<String, _>>().ok()?;
-        Some(Self {
+        let variable = Self {
             vendor: *vendor,
             name,
             data,
-        })
+        };
+        Some((variable, rest))
     }
 
     /// `8be4df61-93ca-11d2-aa0d-00e098032b8c`, as the UEFI specification writes a GUID.

@@ -46,6 +46,10 @@ pub enum LogError {
     /// The header of the crypto-agile format is no header.
     #[error("the log's header is malformed: {0}")]
     Header(&'static str),
+    /// The header is about another register than PCR 0 (10.4.5.1): the log of a confidential VM (CCEL), which has the
+    /// same form and numbers the registers of the processor.
+    #[error("the log's header is about register {0}, a TPM's is about PCR 0: this is another kind of log")]
+    OtherRegisters(u32),
     /// An event extends a PCR that does not exist.
     #[error("event {event} extends PCR {pcr}, PCRs are 0 to 23")]
     Pcr {
@@ -91,6 +95,9 @@ impl<'a> EventLog<'a> {
         }
         let first = reader.sha1_event()?;
         let sizes = match first.data.strip_prefix(SPEC_ID_03) {
+            Some(_) if first.kind == EventType::NO_ACTION && first.pcr != 0 => {
+                return Err(LogError::OtherRegisters(first.pcr));
+            }
             Some(header) if first.kind == EventType::NO_ACTION => Some(algorithms(header)?),
             _ => None,
         };
@@ -149,8 +156,12 @@ fn banks(sizes: &[u8]) -> Vec<HashAlg> {
 /// The header is not measured: it only says how to read on.
 fn algorithms(header: &[u8]) -> Result<&[u8], LogError> {
     let cut = LogError::Header("it is cut");
-    // platformClass 4, versions 3, uintnSize 1.
-    let (_, rest) = header.split_at_checked(8).ok_or(cut)?;
+    // platformClass 4, minor and major version, errata and uintnSize 1 each.
+    let (fixed, rest) = header.split_first_chunk::<8>().ok_or(cut)?;
+    let [_, _, _, _, _, major, ..] = *fixed;
+    if major != 2 {
+        return Err(LogError::Header("its version is not 2"));
+    }
     let (count, rest) = rest.split_first_chunk::<4>().ok_or(cut)?;
     let count = u32::from_le_bytes(*count);
     if count == 0 || count > MAX_ALGORITHMS {

@@ -103,7 +103,13 @@ pub(super) fn judge(rules: &LogRules, log: &ProvenLog<'_>, broken: &mut Vec<Rule
             broken.extend(indices([7]).map(|pcr| RuleBroken::Hidden { pcr, at }));
             continue;
         };
-        let variable = UefiVariable::parse(measured);
+        // What vouches is compared as a whole with what is allowed, so what old shims left behind it decides nothing. A
+        // variable that says something about Secure Boot is a whole one.
+        let variable = if separated {
+            UefiVariable::parse_prefix(measured).map(|(variable, _)| variable)
+        } else {
+            UefiVariable::parse(measured)
+        };
         let shown = Shown {
             event,
             measured,

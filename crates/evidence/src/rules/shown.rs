@@ -1,7 +1,8 @@
 //! What an event measured, as far as its data shows it.
 //!
 //! Owns: the ways in which data holds what was hashed: as it is, or, as GRUB writes it, behind a prefix (`kernel_cmdline: `)
-//! and before a zero, neither of which is measured. Anything found here hashes to the digest; the prefix is anybody's.
+//! and before a zero, neither of which is measured; or, as older shims write a variable, before one more byte of their
+//! memory. Anything found here hashes to the digest; the rest is anybody's.
 
 use domain::HashAlg;
 
@@ -23,7 +24,7 @@ pub(super) fn measured<'a>(event: &Event<'a>, bank: HashAlg) -> Option<&'a [u8]>
     let text = event.data.strip_suffix(&[0]).unwrap_or(event.data);
     let candidates = [
         Some(event.data),
-        Some(text),
+        event.data.split_last().map(|(_, all_but_one)| all_but_one),
         after(text, b": "),
         after(text, b" "),
     ];

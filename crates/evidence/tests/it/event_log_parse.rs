@@ -87,6 +87,15 @@ fn malformed_headers_are_refused() {
     for len in 16..good.len() {
         assert_eq!(refused(&header(&good[..len])), LogError::Header("it is cut"));
     }
+    let mut version_1 = good.clone();
+    version_1[21] = 1;
+    assert_eq!(
+        refused(&header(&version_1)),
+        LogError::Header("its version is not 2")
+    );
+    // A confidential VM's log (CCEL): the same form, registers of the processor.
+    let registers = sha1_event(1, 3, &[0; 20], &good);
+    assert_eq!(refused(&registers), LogError::OtherRegisters(1));
     let pairs: Vec<_> = (0..17).map(|id| (id + 0x100, 32)).collect();
     for wrong in [
         vec![],
@@ -143,7 +152,11 @@ fn variables_and_texts_are_read() {
     let mut huge = bytes.clone();
     huge[16..24].fill(0xff);
     assert_eq!(UefiVariable::parse(&huge), None);
-    let mut lone_surrogate = bytes;
+    let tail = [&bytes[..], b"\0\xaf"].concat();
+    assert_eq!(UefiVariable::parse(&tail), None);
+    let (before, behind) = UefiVariable::parse_prefix(&tail).unwrap();
+    assert_eq!((before, behind), (read, &b"\0\xaf"[..]));
+    let mut lone_surrogate = bytes.clone();
     lone_surrogate[32..34].copy_from_slice(&[0, 0xd8]);
     assert_eq!(UefiVariable::parse(&lone_surrogate), None);
 

@@ -309,6 +309,44 @@ fn only_listed_authorities_start_boot_loaders() {
     ));
 }
 
+/// Older shims measure a few bytes of their memory behind the variable, and log one more.
+#[test]
+fn what_an_old_shim_left_behind_a_variable_decides_nothing() {
+    let leaving = |mut step: Step, measured: &[u8], logged: &[u8]| {
+        step.measured.extend(measured);
+        step.data = [step.measured.as_slice(), logged].concat();
+        step
+    };
+    let rules = |value: &[u8]| LogRules {
+        secure_boot: true,
+        authorities: Some(digests(&[value])),
+        ..LogRules::default()
+    };
+    let mut boot = secure_boot();
+    boot.truncate(6);
+    boot.push(leaving(
+        variable(AUTHORITY, SHIM, "Shim", b"its key"),
+        &[0; 5],
+        &[0xaf],
+    ));
+    judge(rules(b"its key"), &boot).unwrap();
+    assert!(matches!(
+        &broken(rules(b"another key"), &boot)[..],
+        [RuleBroken::Authority { name, found, .. }] if name == "Shim" && *found == Sha256Digest::of(b"its key")
+    ));
+    // Two bytes more than were measured: what was measured is not shown.
+    let last = boot.len() - 1;
+    boot[last] = leaving(variable(AUTHORITY, SHIM, "Shim", b"its key"), &[], &[0xaf, 0xaf]);
+    assert!(matches!(
+        &broken(rules(b"its key"), &boot)[..],
+        [.., RuleBroken::Hidden { .. }, _] | [RuleBroken::Hidden { .. }, ..]
+    ));
+    // What says that Secure Boot is on is a whole variable.
+    boot.truncate(6);
+    boot[0] = leaving(config(GLOBAL, "SecureBoot", &[1]), &[0; 5], &[]);
+    assert!(broken(secure(), &boot).contains(&RuleBroken::SecureBootUnknown));
+}
+
 fn lines(patterns: &[&str]) -> LogRules {
     LogRules {
         command_line: patterns.iter().map(|p| p.parse().unwrap()).collect(),
