@@ -5,14 +5,15 @@
 //! The order in which entropy is drawn is part of "same inputs, same bytes" within one version.
 
 use data_encoding::{BASE64, HEXLOWER};
-use domain::{SealedSecret, VolumeKey};
+use domain::VolumeKey;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::{
-    CreateError, DataCipher, KeyslotId, Options, Recipe, SystemdTpm2,
+    CreateError, DataCipher, KeyslotError, KeyslotId, Volume,
     authentic::MacToken,
     binary::{self, BinaryHeader, Copy},
+    content_mac::ContentToken,
     create::DATA_OFFSET,
     kdf::{self, Argon2Kdf, Hash, Kdf, Pbkdf2},
     keyslot,
@@ -35,8 +36,18 @@ const DIGEST_LEN: usize = 32;
 /// All that is written besides the data.
 pub(crate) struct Composed {
     pub(crate) areas: Vec<Area>,
-    /// The first and the second header, each with its JSON area.
-    pub(crate) headers: [Vec<u8>; 2],
+    pub(crate) frame: Frame,
+    metadata: Metadata,
+    content: Option<u64>,
+}
+
+/// What both binary headers hold beside the JSON area.
+pub(crate) struct Frame {
+    pub(crate) uuid: String,
+    pub(crate) label: String,
+    pub(crate) seqid: u64,
+    pub(crate) size: u64,
+    pub(crate) salts: [[u8; 64]; 2],
 }
 
 /// A keyslot's encrypted material and its place.
@@ -45,33 +56,27 @@ pub(crate) struct Area {
     pub(crate) material: Zeroizing<Vec<u8>>,
 }
 
-/// Puts the header of a volume together.
+/// Puts the header of a volume together, whose content will have `content` bytes.
 pub(crate) fn compose(
-    recipe: &Recipe<'_>,
-    options: Options<'_>,
+    volume: &Volume<'_>,
     data_len: u64,
-    volume_key: &VolumeKey,
-    secret: &SealedSecret,
-    token: &SystemdTpm2,
+    content: u64,
     entropy: &mut dyn FnMut(&mut [u8]),
 ) -> Result<Composed, CreateError> {
-    let cipher = options.cipher;
+    let options = &volume.options;
+    let (cipher, key) = (options.cipher, volume.volume_key);
     let mut slots = Slots::new(cipher);
-    let kdf = Pbkdf2::new(
-        SLOT_HASH,
-        kdf::ITERATIONS.into(),
-        draw::<{ kdf::SALT_LEN }>(entropy).to_vec(),
-    );
-    let kdf = kdf.map(Kdf::Pbkdf2).ok_or(CreateError::Header(None))?;
-    slots.add(volume_key, &keyslot::passphrase_of(secret), &kdf, entropy)?;
-    let mut tokens = vec![json(token)?];
+    let kdf = sealed_kdf(entropy).ok_or(CreateError::Header(None))?;
+    slots.add(key, &keyslot::passphrase_of(volume.secret), &kdf, entropy)?;
+    let mut tokens = vec![volume.token.object().map_err(CreateError::Token)?];
+    let mut authenticates = vec![(KeyslotId::SEALED, volume.secret)];
     if let Some(recovery) = options.recovery {
-        let kdf = Argon2Kdf::recovery(draw(entropy)).map(Kdf::Argon2);
-        let kdf = kdf.ok_or(CreateError::Header(None))?;
-        let id = recovery.expose(|text| slots.add(volume_key, text, &kdf, entropy))?;
+        let kdf = recovery_kdf(entropy).ok_or(CreateError::Header(None))?;
+        let id = recovery.expose(|text| slots.add(key, text, &kdf, entropy))?;
         tokens.push(json(&RecoveryToken::new(id))?);
+        authenticates.push((id, recovery.secret()));
     }
-    let digest = digest(cipher, volume_key, &slots, entropy)?;
+    let digest = digest(cipher, key, &slots, entropy)?;
     let mut metadata = Metadata {
         keyslots: slots
             .keyslots
@@ -79,23 +84,83 @@ pub(crate) fn compose(
             .map(|(id, slot)| (id.to_string(), slot.clone()))
             .collect(),
         tokens: [].into(),
-        segments: [("0".to_owned(), segment(cipher, data_len))].into(),
+        segments: [("0".to_owned(), segment(cipher, options.sector_size, data_len))].into(),
         digests: [("0".to_owned(), digest)].into(),
         config: Config {
             json_size: Decimal(binary::DEFAULT_SIZE - binary::LEN_U64),
             keyslots_size: Decimal(DATA_OFFSET - KEYSLOTS_OFFSET),
-            _flags: None,
+            flags: None,
             requirements: None,
         },
     };
-    let layout = Layout::new(&metadata, binary::DEFAULT_SIZE, recipe.size)?;
-    let mac = MacToken::new(secret, &uuid(recipe.uuid), KeyslotId::SEALED, &layout);
-    tokens.push(json(&mac.ok_or(CreateError::Header(None))?)?);
+    let layout = Layout::new(&metadata, binary::DEFAULT_SIZE, volume.size)?;
+    let uuid = uuid(volume.uuid);
+    for (id, secret) in authenticates {
+        let mac = MacToken::new(secret, &uuid, id, &layout).ok_or(CreateError::Header(None))?;
+        tokens.push(json(&mac)?);
+    }
     metadata.tokens = (0..).map(|number: u8| number.to_string()).zip(tokens).collect();
-    Ok(Composed {
+    let composed = Composed {
         areas: slots.areas,
-        headers: headers(recipe, &metadata, entropy)?,
-    })
+        frame: Frame {
+            uuid,
+            label: volume.label.to_owned(),
+            seqid: 1,
+            size: binary::DEFAULT_SIZE,
+            salts: [draw(entropy), draw(entropy)],
+        },
+        metadata,
+        content: options.authenticate_content.then_some(content),
+    };
+    // Whatever does not fit is refused now and not after the data was written.
+    composed.headers(Some(ContentToken::placeholder(content)))?;
+    Ok(composed)
+}
+
+impl Composed {
+    /// The length of the content that is to be authenticated.
+    pub(crate) const fn content(&self) -> Option<u64> {
+        self.content
+    }
+
+    /// The first and the second header, each with its JSON area. A token for the content is used only where one is wanted.
+    pub(crate) fn headers(&self, content: Option<ContentToken>) -> Result<[Vec<u8>; 2], CreateError> {
+        let mut metadata = self.metadata.clone();
+        if let Some(token) = content.filter(|_| self.content.is_some()) {
+            let number = metadata.tokens.len().to_string();
+            metadata.tokens.insert(number, json(&token)?);
+        }
+        self.frame.headers(&metadata)
+    }
+}
+
+impl Frame {
+    /// Both copies, first and second, each with its JSON area.
+    pub(crate) fn headers(&self, metadata: &Metadata) -> Result<[Vec<u8>; 2], CreateError> {
+        let json_len = usize::try_from(metadata.config.json_size.0).map_err(|_| CreateError::Header(None))?;
+        let json = metadata
+            .encode(json_len)
+            .map_err(|e| CreateError::Header(Some(e)))?;
+        let json = json.ok_or(CreateError::Header(None))?;
+        let one = |copy, offset, salt| {
+            let header = BinaryHeader {
+                size: self.size,
+                seqid: self.seqid,
+                label: self.label.clone(),
+                salt,
+                uuid: self.uuid.clone(),
+                offset,
+            };
+            let mut bytes = header.encode(copy, &json).ok_or(CreateError::Label)?.to_vec();
+            bytes.extend_from_slice(&json);
+            Ok::<_, CreateError>(bytes)
+        };
+        let [first, second] = self.salts;
+        Ok([
+            one(Copy::Primary, 0, first)?,
+            one(Copy::Secondary, self.size, second)?,
+        ])
+    }
 }
 
 /// The keyslots so far, one area after the other.
@@ -126,39 +191,64 @@ impl Slots {
     ) -> Result<KeyslotId, CreateError> {
         let number = u8::try_from(self.keyslots.len()).ok().and_then(KeyslotId::new);
         let id = number.ok_or(CreateError::Header(None))?;
-        let material = keyslot::lock(self.cipher, volume_key, passphrase, kdf, SLOT_HASH, entropy)?;
-        let len = bytes(keyslot::material_len(self.cipher).next_multiple_of(AREA_ALIGN));
-        let keyslot = Keyslot {
-            r#type: "luks2".to_owned(),
-            key_size: bytes(self.cipher.key_len()),
-            af: Some(Af {
-                r#type: "luks1".to_owned(),
-                stripes: 4000,
-                hash: SLOT_HASH.name().to_owned(),
-            }),
-            area: metadata::Area {
-                r#type: "raw".to_owned(),
-                offset: Decimal(self.next),
-                size: Decimal(len),
-                encryption: DataCipher::AesXts.name().to_owned(),
-                key_size: bytes(DataCipher::AesXts.key_len()),
-            },
-            kdf: Some(kdf.to_metadata()),
-            priority: None,
-            mode: None,
-            direction: None,
-        };
-        self.areas.push(Area {
-            offset: self.next,
-            material,
-        });
+        let (keyslot, area) = slot_at(self.next, self.cipher, volume_key, passphrase, kdf, entropy)?;
+        self.areas.push(area);
         self.keyslots.push((id, keyslot));
-        self.next = self.next.saturating_add(len);
+        self.next = self.next.saturating_add(area_len(self.cipher));
         Ok(id)
     }
 }
 
-fn segment(cipher: DataCipher, data_len: u64) -> Segment {
+/// Bytes of the area of a keyslot.
+pub(crate) fn area_len(cipher: DataCipher) -> u64 {
+    bytes(keyslot::material_len(cipher).next_multiple_of(AREA_ALIGN))
+}
+
+/// How the passphrase of a sealed secret is derived from.
+pub(crate) fn sealed_kdf(entropy: &mut dyn FnMut(&mut [u8])) -> Option<Kdf> {
+    let salt = draw::<{ kdf::SALT_LEN }>(entropy);
+    Pbkdf2::new(SLOT_HASH, kdf::ITERATIONS.into(), salt.to_vec()).map(Kdf::Pbkdf2)
+}
+
+/// How a recovery key is derived from.
+pub(crate) fn recovery_kdf(entropy: &mut dyn FnMut(&mut [u8])) -> Option<Kdf> {
+    Argon2Kdf::recovery(draw(entropy)).map(Kdf::Argon2)
+}
+
+/// A keyslot whose area is at `offset`, and its material.
+pub(crate) fn slot_at(
+    offset: u64,
+    cipher: DataCipher,
+    volume_key: &VolumeKey,
+    passphrase: &[u8],
+    kdf: &Kdf,
+    entropy: &mut dyn FnMut(&mut [u8]),
+) -> Result<(Keyslot, Area), KeyslotError> {
+    let material = keyslot::lock(cipher, volume_key, passphrase, kdf, SLOT_HASH, entropy)?;
+    let keyslot = Keyslot {
+        r#type: "luks2".to_owned(),
+        key_size: bytes(cipher.key_len()),
+        af: Some(Af {
+            r#type: "luks1".to_owned(),
+            stripes: 4000,
+            hash: SLOT_HASH.name().to_owned(),
+        }),
+        area: metadata::Area {
+            r#type: "raw".to_owned(),
+            offset: Decimal(offset),
+            size: Decimal(area_len(cipher)),
+            encryption: DataCipher::AesXts.name().to_owned(),
+            key_size: bytes(DataCipher::AesXts.key_len()),
+        },
+        kdf: Some(kdf.to_metadata()),
+        priority: None,
+        mode: None,
+        direction: None,
+    };
+    Ok((keyslot, Area { offset, material }))
+}
+
+fn segment(cipher: DataCipher, sector: SectorSize, data_len: u64) -> Segment {
     Segment {
         r#type: "crypt".to_owned(),
         offset: Decimal(DATA_OFFSET),
@@ -166,7 +256,7 @@ fn segment(cipher: DataCipher, data_len: u64) -> Segment {
         size: data_len.to_string(),
         iv_tweak: Decimal(0),
         encryption: cipher.name().to_owned(),
-        sector_size: SectorSize::B4096.bytes_u64(),
+        sector_size: sector.bytes_u64(),
         integrity: None,
         flags: None,
     }
@@ -192,37 +282,7 @@ fn digest(
     })
 }
 
-/// Both copies, first and second, each with its JSON area.
-fn headers(
-    recipe: &Recipe<'_>,
-    metadata: &Metadata,
-    entropy: &mut dyn FnMut(&mut [u8]),
-) -> Result<[Vec<u8>; 2], CreateError> {
-    let json_len = usize::try_from(metadata.config.json_size.0).map_err(|_| CreateError::Header(None))?;
-    let json = metadata
-        .encode(json_len)
-        .map_err(|e| CreateError::Header(Some(e)))?;
-    let json = json.ok_or(CreateError::Header(None))?;
-    let mut one = |copy, offset| {
-        let header = BinaryHeader {
-            size: binary::DEFAULT_SIZE,
-            seqid: 1,
-            label: recipe.label.to_owned(),
-            salt: draw(entropy),
-            uuid: uuid(recipe.uuid),
-            offset,
-        };
-        let mut bytes = header.encode(copy, &json).ok_or(CreateError::Label)?.to_vec();
-        bytes.extend_from_slice(&json);
-        Ok::<_, CreateError>(bytes)
-    };
-    Ok([
-        one(Copy::Primary, 0)?,
-        one(Copy::Secondary, binary::DEFAULT_SIZE)?,
-    ])
-}
-
-fn json(value: &impl Serialize) -> Result<serde_json::Value, CreateError> {
+pub(crate) fn json(value: &impl Serialize) -> Result<serde_json::Value, CreateError> {
     serde_json::to_value(value).map_err(|e| CreateError::Header(Some(e)))
 }
 

@@ -1,37 +1,30 @@
-//! Writing a volume: refuse, make the file system, encrypt, then the headers.
+//! Writing one volume with files in it: what most callers want of [`crate::write`].
 //!
-//! Owns: the order of the writes. Old headers go first (where the caller wants something overwritten), then data and
-//! keyslot are written and synced, then the second header, then the first: killed at any byte, the target has either
-//! no valid header or is a whole volume.
-//! What the headers hold is `compose`'s work. Everything that could be refused is refused before the first write. The same recipe, keys and entropy make the
-//! same bytes.
+//! Owns: the recipe of such a volume, and why a volume was not written. The same recipe, keys and entropy make the same
+//! bytes; what could be refused is refused before the file system is made.
 
-use std::{
-    fs::File,
-    io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::FileExt as _,
-};
+use std::{fs::File, io};
 
 use domain::{SealedSecret, VolumeKey, VolumeKeyDigest};
 use openssl::error::ErrorStack;
 
 use crate::{
-    ContentFile, FilesystemError, KeyslotId, RecoveryKey, SystemdTpm2, TargetError, TokenError, Unsupported,
-    binary,
-    compose::{self, Area, Composed, draw, uuid},
+    ContentFile, FilesystemError, FilesystemIds, Image, Output, RecoveryKey, SectorSize, SystemdTpm2,
+    TargetError, TokenError, Unsupported, Volume,
+    compose::draw,
     filesystem,
     keyslot::KeyslotError,
-    sectors::{CipherError, DataCipher, SectorCipher, SectorSize},
-    stream::{self, StreamError},
-    target::{self, Room},
+    sectors::{CipherError, DataCipher},
+    stream::StreamError,
+    write::{self, write},
 };
 
 /// Where the data begins: 16 MiB, as cryptsetup has it, so that its tools find room for more keyslots.
 pub(crate) const DATA_OFFSET: u64 = 16 << 20;
 /// The smallest volume, in bytes.
-const MIN_SIZE: u64 = DATA_OFFSET + filesystem::MIN_LEN;
+pub(crate) const MIN_SIZE: u64 = DATA_OFFSET + filesystem::MIN_LEN;
 /// The longest label, in bytes.
-const MAX_LABEL: usize = 47;
+pub(crate) const MAX_LABEL: usize = 47;
 
 /// What a volume is made of.
 pub struct Recipe<'a> {
@@ -75,7 +68,18 @@ pub enum CreateError {
     /// The token names another keyslot than 0, or has a blob that nobody would read.
     #[error("the token cannot be written")]
     Token(#[source] TokenError),
-    /// The target holds something, or is too small.
+    /// The image has more bytes than the volume has room for.
+    #[error("the image has {content} bytes, the volume has room for {room}")]
+    TooLarge {
+        /// Bytes of the image.
+        content: u64,
+        /// Bytes of the volume's data.
+        room: u64,
+    },
+    /// It was ended by its [`crate::Progress`].
+    #[error("it was cancelled; the target has no valid header")]
+    Cancelled,
+    /// The target holds something, is in use, or is too small.
     #[error(transparent)]
     Target(#[from] TargetError),
     /// The file system.
@@ -113,6 +117,7 @@ impl From<StreamError> for CreateError {
             StreamError::Read(e) => Self::Image(e),
             StreamError::Write(e) => Self::Write(e),
             StreamError::Crypto(e) => Self::Crypto(e),
+            StreamError::Cancelled => Self::Cancelled,
         }
     }
 }
@@ -122,6 +127,11 @@ impl From<StreamError> for CreateError {
 pub struct Options<'a> {
     /// The cipher of the data.
     pub cipher: DataCipher,
+    /// The sectors of the data.
+    pub sector_size: SectorSize,
+    /// Keeps a MAC of the content, so that [`crate::verify`] notices a changed sector: for volumes that are only read. Costs
+    /// as much time again as encrypting.
+    pub authenticate_content: bool,
     /// A second keyslot for a person: argon2id, 4 passes over 32 MiB, and a `systemd-recovery` token.
     pub recovery: Option<&'a RecoveryKey>,
 }
@@ -165,78 +175,29 @@ pub fn create_with(
     token: &SystemdTpm2,
     entropy: &mut dyn FnMut(&mut [u8]),
 ) -> Result<Created, CreateError> {
-    let cipher = options.cipher;
-    let data_len = check(recipe, token)?;
-    // A key that OpenSSL refuses is refused now and not after the first write.
-    volume_key
-        .expose(|key| SectorCipher::encryptor(cipher, key, SectorSize::B4096))
-        .map(drop)?;
-    let room = target::check(target, recipe.size, recipe.existing == Existing::Overwrite)?;
-    let image = filesystem::make(recipe.files, data_len, &uuid(draw(entropy)), &uuid(draw(entropy)))?;
-
-    let Composed { areas, headers } =
-        compose::compose(recipe, options, data_len, volume_key, secret, token, entropy)?;
-
-    if room == Room::Grows {
-        target.set_len(recipe.size).map_err(CreateError::Write)?;
-    }
-    wipe(target).map_err(CreateError::Write)?;
-    stream::encrypt(&image, data_len, target, DATA_OFFSET, cipher, volume_key)?;
-    finish(target, &areas, &headers).map_err(CreateError::Write)?;
-    Ok(Created {
-        volume_key_digest: cipher.expose(volume_key, VolumeKeyDigest::of),
-    })
-}
-
-/// The length of the data segment of a recipe that can be made.
-fn check(recipe: &Recipe<'_>, token: &SystemdTpm2) -> Result<u64, CreateError> {
-    let whole = recipe.size.is_multiple_of(SectorSize::B4096.bytes_u64());
-    let data_len = recipe
-        .size
-        .checked_sub(DATA_OFFSET)
-        .filter(|len| whole && *len >= filesystem::MIN_LEN)
-        .ok_or(CreateError::Size(recipe.size))?;
-    if recipe.label.len() > MAX_LABEL || recipe.label.contains('\0') {
-        return Err(CreateError::Label);
-    }
-    if token.keyslot != KeyslotId::SEALED {
-        let other = TokenError::Malformed("its keyslot is not 0".to_owned());
-        return Err(CreateError::Token(other));
-    }
-    // Whatever we write, we must read.
-    let json = token.to_json().map_err(|e| CreateError::Header(Some(e)))?;
-    SystemdTpm2::from_json(json).map_err(CreateError::Token)?;
-    Ok(data_len)
-}
-
-/// Takes away whatever is where headers and keyslots will be, so that an old header never stands over new data.
-/// Blocks that are zero already are not written: a new file stays sparse there.
-fn wipe(target: &File) -> io::Result<()> {
-    let mut block = vec![0; 64 * 1024];
-    let zeros = vec![0; block.len()];
-    let mut file = target;
-    file.rewind()?;
-    let mut at = 0;
-    while at < DATA_OFFSET {
-        file.read_exact(&mut block)?;
-        if block != zeros {
-            target.write_all_at(&zeros, at)?;
-        }
-        at += 64 * 1024;
-    }
-    target.sync_data()
-}
-
-/// Keyslots and sync, second header and sync, first header and sync.
-fn finish(target: &File, areas: &[Area], [first, second]: &[Vec<u8>; 2]) -> io::Result<()> {
-    for area in areas {
-        target.write_all_at(&area.material, area.offset)?;
-    }
-    target.sync_data()?;
-    target.write_all_at(second, binary::DEFAULT_SIZE)?;
-    target.sync_data()?;
-    target.write_all_at(first, 0)?;
-    let mut file = target;
-    file.flush()?;
-    target.sync_all()
+    let volume = Volume {
+        uuid: recipe.uuid,
+        label: recipe.label,
+        size: recipe.size,
+        existing: recipe.existing,
+        options,
+        volume_key,
+        secret,
+        token,
+    };
+    // Before the file system is made, which takes longer than to refuse.
+    let data_len = write::refuse(target, &volume, 0)?;
+    let ids = FilesystemIds {
+        uuid: draw(entropy),
+        hash_seed: draw(entropy),
+    };
+    let image = Image::of_files(recipe.files, data_len, ids)?;
+    let output = Output {
+        target,
+        volume,
+        entropy,
+    };
+    let mut results = write(&image, vec![output], &());
+    // One output, one result.
+    results.pop().unwrap_or(Err(CreateError::Header(None)))
 }

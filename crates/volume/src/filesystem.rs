@@ -29,7 +29,9 @@ use crate::{
 const FEATURES: &str = "none,extent,64bit,flex_bg,metadata_csum,dir_index,filetype,sparse_super,large_file,\
                         huge_file,dir_nlink,extra_isize,ext_attr";
 /// Every time in the image, in seconds of the epoch: no machine's clock is before it.
-const TIME: &str = "1";
+pub(crate) const TIME: &str = "1";
+/// Inodes of an image; more where a folder has more.
+pub(crate) const MIN_INODES: u64 = 512;
 /// The child's number of the image; a content follows it.
 const IMAGE_FD: i32 = 3;
 const CONTENT_FD: i32 = 4;
@@ -71,6 +73,26 @@ pub enum FilesystemError {
     /// A file is not what was asked for: mostly the content does not fit.
     #[error("{0:?} did not get into the volume whole; is there room for it?")]
     Incomplete(String),
+    /// The folder cannot be walked through.
+    #[error("{path:?} cannot be read")]
+    Folder {
+        /// Which file or folder below it.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A device, pipe or socket.
+    #[error("{path:?} is {what}, which cannot go into a volume")]
+    Special {
+        /// Where it is.
+        path: std::path::PathBuf,
+        /// `a device`, `a pipe` or `a socket`.
+        what: &'static str,
+    },
+    /// A folder with too many entries.
+    #[error("the folder has more than {0} entries")]
+    TooMany(u64),
 }
 
 /// Makes an image of `len` bytes with `files` in it, and reads it back.
@@ -83,7 +105,7 @@ pub(crate) fn make(
     let folders = content::folders(files)?;
     let image = memory_file("image", &[])?;
     image.set_len(len).map_err(FilesystemError::Memory)?;
-    mke2fs(&image, uuid, hash_seed)?;
+    mke2fs(&image, uuid, hash_seed, MIN_INODES, None)?;
     for folder in folders {
         let commands = format!("mkdir {folder}\nset_inode_field {folder} mode 0{FOLDER:o}\n");
         debugfs(&image, None, &commands)?;
@@ -102,21 +124,33 @@ pub(crate) fn make(
     Ok(image)
 }
 
-fn mke2fs(image: &File, uuid: &str, hash_seed: &str) -> Result<(), FilesystemError> {
+/// Makes an empty file system, or one with the tree of a folder in it.
+pub(crate) fn mke2fs(
+    image: &File,
+    uuid: &str,
+    hash_seed: &str,
+    inodes: u64,
+    folder: Option<File>,
+) -> Result<(), FilesystemError> {
     let mut command = tool("mke2fs");
     let block = SectorSize::B4096.bytes().to_string();
+    let inodes = inodes.to_string();
     let extended = format!("hash_seed={hash_seed},root_owner=0:0,lazy_itable_init=0,nodiscard");
     command
         .args([
-            "-q", "-F", "-O", FEATURES, "-b", &block, "-I", "256", "-N", "512", "-m", "0", "-U", uuid, "-E",
-            &extended,
+            "-q", "-F", "-O", FEATURES, "-b", &block, "-I", "256", "-N", &inodes, "-m", "0", "-U", uuid,
+            "-E", &extended,
         ])
-        .arg(format!("/proc/self/fd/{IMAGE_FD}"))
         .stdin(Stdio::null());
-    run("mke2fs", command, image, None).map(drop)
+    if folder.is_some() {
+        command.arg("-d").arg(format!("/proc/self/fd/{CONTENT_FD}"));
+    }
+    command.arg(format!("/proc/self/fd/{IMAGE_FD}"));
+    run("mke2fs", command, image, folder).map(drop)
 }
 
-fn debugfs(image: &File, content: Option<File>, commands: &str) -> Result<(), FilesystemError> {
+/// Runs commands on the image; the first that fails is the error.
+pub(crate) fn debugfs(image: &File, content: Option<File>, commands: &str) -> Result<(), FilesystemError> {
     let mut script = memory_file("commands", commands.as_bytes())?;
     script.rewind().map_err(FilesystemError::Memory)?;
     let mut command = tool("debugfs");
@@ -192,7 +226,7 @@ fn tool(name: &'static str) -> Command {
     command
 }
 
-fn memory_file(name: &str, content: &[u8]) -> Result<File, FilesystemError> {
+pub(crate) fn memory_file(name: &str, content: &[u8]) -> Result<File, FilesystemError> {
     let fd = memfd_create(name, MemfdFlags::CLOEXEC).map_err(|e| FilesystemError::Memory(e.into()))?;
     let mut file = File::from(fd);
     file.write_all(content).map_err(FilesystemError::Memory)?;

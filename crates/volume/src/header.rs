@@ -8,12 +8,14 @@
 use data_encoding::HEXLOWER;
 use domain::PcrSelection;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::{
-    DataCipher, KeyslotId, OtpToken, OtpTokenError, Source, SystemdTpm2, TokenError, Unsupported,
+    DataCipher, KeyslotId, OtpToken, OtpTokenError, SectorSize, Source, SystemdTpm2, TokenError, Unsupported,
     authentic::{self, MacToken},
     binary::{self, BinaryHeader, Copy},
     compose::uuid,
+    content_mac::{self, ContentToken},
     metadata::{Metadata, MetadataError},
     otp_token,
     recovery::{self, RecoveryToken},
@@ -43,6 +45,9 @@ pub enum CopyFault {
     /// It is whole and has a lower sequence number.
     #[error("it is older")]
     Older,
+    /// It is whole and of the same age, and says something else.
+    #[error("it is of the same age and says something else")]
+    Different,
 }
 
 impl std::fmt::Display for HeaderCopy {
@@ -88,8 +93,10 @@ pub struct Header {
     unusable: Vec<TokenError>,
     otp: Vec<OtpToken>,
     unusable_otp: Vec<OtpTokenError>,
+    other: Vec<Value>,
     recovery: Vec<KeyslotId>,
     macs: Vec<MacToken>,
+    content: Option<ContentToken>,
     pub(crate) layout: Layout,
 }
 
@@ -157,6 +164,35 @@ impl Header {
         &self.recovery
     }
 
+    /// Tokens of types that are none of this crate's, as they stand. An attacker controls them; other key stores read theirs
+    /// here.
+    #[must_use]
+    pub fn other_tokens(&self) -> &[Value] {
+        &self.other
+    }
+
+    /// Bytes of content that [`crate::verify`] can authenticate, if the volume was made so.
+    #[must_use]
+    pub fn authenticated_content(&self) -> Option<u64> {
+        self.content.as_ref().map(|token| token.len.0)
+    }
+
+    /// The MAC of the content, if there is one.
+    pub(crate) const fn content(&self) -> Option<&ContentToken> {
+        self.content.as_ref()
+    }
+
+    /// The sectors of the data.
+    #[must_use]
+    pub const fn sector_size(&self) -> SectorSize {
+        self.layout.data.sector
+    }
+
+    /// The keyslots that hold the key of the data.
+    pub fn keyslots(&self) -> impl Iterator<Item = KeyslotId> {
+        self.layout.slots.keys().copied()
+    }
+
     /// The MAC of a keyslot's secret over this header, if there is one.
     pub(crate) fn mac(&self, keyslot: KeyslotId) -> Option<&MacToken> {
         self.macs.iter().find(|mac| mac.keyslot == keyslot)
@@ -185,6 +221,19 @@ impl Header {
 /// # Errors
 /// [`InspectError`]; nothing inside a header is trusted before all of it was checked.
 pub fn inspect(source: &impl Source) -> Result<Header, InspectError> {
+    load(source).map(|loaded| loaded.header)
+}
+
+/// A header, and what it was made of.
+pub(crate) struct Loaded {
+    pub(crate) header: Header,
+    pub(crate) metadata: Metadata,
+    /// Bytes of the binary header and the JSON area.
+    pub(crate) size: u64,
+}
+
+/// As [`inspect`], for who changes a header.
+pub(crate) fn load(source: &impl Source) -> Result<Loaded, InspectError> {
     let device_len = source.len().map_err(InspectError::Io)?;
     let primary = read_copy(source, Copy::Primary, 0);
     let secondary = match &primary {
@@ -198,7 +247,8 @@ pub fn inspect(source: &impl Source) -> Result<Header, InspectError> {
         (Ok(first), Ok(second)) if second.binary.seqid < first.binary.seqid => {
             (first, HeaderCopy::Primary(CopyFault::Older))
         }
-        (Ok(first), Ok(_)) => (first, HeaderCopy::Both),
+        (Ok(first), Ok(second)) if first.says(&second) => (first, HeaderCopy::Both),
+        (Ok(first), Ok(_)) => (first, HeaderCopy::Primary(CopyFault::Different)),
         (Ok(first), Err(why)) => (first, HeaderCopy::Primary(CopyFault::Broken(why))),
         (Err(why), Ok(second)) => (second, HeaderCopy::Secondary(CopyFault::Broken(why))),
         (Err(primary), Err(secondary)) => return Err(InspectError::NoHeader { primary, secondary }),
@@ -210,10 +260,15 @@ pub fn inspect(source: &impl Source) -> Result<Header, InspectError> {
     let recovery = of_type(&metadata, recovery::TYPE);
     let recovery = recovery.flat_map(|token: RecoveryToken| token.keyslots).collect();
     let macs = of_type(&metadata, authentic::TYPE).collect();
+    let content = of_type(&metadata, content_mac::TYPE).next();
     let BinaryHeader {
-        uuid, label, seqid, ..
+        uuid,
+        label,
+        seqid,
+        size,
+        ..
     } = chosen.binary;
-    Ok(Header {
+    let header = Header {
         copy,
         uuid,
         label,
@@ -222,9 +277,16 @@ pub fn inspect(source: &impl Source) -> Result<Header, InspectError> {
         unusable,
         otp,
         unusable_otp,
+        other: other_tokens(&metadata),
         recovery,
         macs,
+        content,
         layout,
+    };
+    Ok(Loaded {
+        header,
+        metadata,
+        size,
     })
 }
 
@@ -232,6 +294,14 @@ pub fn inspect(source: &impl Source) -> Result<Header, InspectError> {
 struct WholeCopy {
     binary: BinaryHeader,
     json: Vec<u8>,
+}
+
+impl WholeCopy {
+    /// Whether the other copy says the same; only salt, place and checksum differ.
+    fn says(&self, other: &Self) -> bool {
+        let one = (&self.binary.uuid, &self.binary.label, &self.json);
+        one == (&other.binary.uuid, &other.binary.label, &other.json)
+    }
 }
 
 fn read_copy(source: &impl Source, copy: Copy, at: u64) -> Result<WholeCopy, HeaderFault> {
@@ -267,14 +337,10 @@ fn search_secondary(source: &impl Source) -> Result<WholeCopy, HeaderFault> {
 }
 
 /// The tokens of a type: those that its parser takes, and why it does not take the others.
-fn parsed<T, E>(
-    metadata: &Metadata,
-    name: &str,
-    parse: impl Fn(serde_json::Value) -> Result<T, E>,
-) -> (Vec<T>, Vec<E>) {
+fn parsed<T, E>(metadata: &Metadata, name: &str, parse: impl Fn(Value) -> Result<T, E>) -> (Vec<T>, Vec<E>) {
     let (mut usable, mut unusable) = (Vec::new(), Vec::new());
     for json in metadata.tokens.values() {
-        if json.get("type").and_then(serde_json::Value::as_str) != Some(name) {
+        if json.get("type").and_then(Value::as_str) != Some(name) {
             continue;
         }
         match parse(json.clone()) {
@@ -285,6 +351,23 @@ fn parsed<T, E>(
     (usable, unusable)
 }
 
+fn other_tokens(metadata: &Metadata) -> Vec<Value> {
+    let ours = [
+        token::TYPE,
+        otp_token::TYPE,
+        recovery::TYPE,
+        authentic::TYPE,
+        content_mac::TYPE,
+    ];
+    let is_ours = |json: &Value| {
+        json.get("type")
+            .and_then(Value::as_str)
+            .is_some_and(|t| ours.contains(&t))
+    };
+    let tokens = metadata.tokens.values();
+    tokens.filter(|json| !is_ours(json)).cloned().collect()
+}
+
 /// The tokens of a type that can be read; one that cannot is as good as none.
 fn of_type<'a, T: DeserializeOwned + 'a>(
     metadata: &'a Metadata,
@@ -292,6 +375,6 @@ fn of_type<'a, T: DeserializeOwned + 'a>(
 ) -> impl Iterator<Item = T> + 'a {
     let tokens = metadata.tokens.values();
     tokens
-        .filter(move |json| json.get("type").and_then(serde_json::Value::as_str) == Some(name))
+        .filter(move |json| json.get("type").and_then(Value::as_str) == Some(name))
         .filter_map(|json| serde_json::from_value(json.clone()).ok())
 }

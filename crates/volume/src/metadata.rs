@@ -146,8 +146,8 @@ pub(crate) struct Config {
     pub(crate) json_size: Decimal,
     pub(crate) keyslots_size: Decimal,
     // Wishes for device-mapper (`allow-discards` and the like), which say nothing about the format.
-    #[serde(rename = "flags", default, skip_serializing)]
-    pub(crate) _flags: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) flags: Option<Vec<String>>,
     #[serde(default, skip_serializing)]
     pub(crate) requirements: Option<Value>,
 }

@@ -82,6 +82,8 @@ pub struct ListEntry {
 pub struct OpenVolume {
     header: Header,
     plain: Plain,
+    keyslot: KeyslotId,
+    authenticated: bool,
 }
 
 /// Opens the volume with what a TPM released, and believes its header only if that secret authenticates it.
@@ -89,12 +91,8 @@ pub struct OpenVolume {
 /// # Errors
 /// [`OpenError`].
 pub fn open(source: impl Source + 'static, secret: &SealedSecret) -> Result<OpenVolume, OpenError> {
-    let (volume, keyslot) = open_sealed(source, secret)?;
-    let header = &volume.header;
-    let verified = match header.mac(keyslot) {
-        Some(mac) => mac.verify(secret, header.uuid(), keyslot, &header.layout),
-        None => Err(NotAuthentic::Missing),
-    };
+    let (mut volume, keyslot) = open_sealed(source, secret)?;
+    let verified = volume.authenticate(secret, keyslot);
     verified.map(|()| volume).map_err(OpenError::NotAuthentic)
 }
 
@@ -111,18 +109,22 @@ pub fn open_unauthenticated(
     open_sealed(source, secret).map(|(volume, _)| volume)
 }
 
-/// Opens the volume with its recovery key. Not authenticated: its MAC needs the sealed secret.
+/// Opens the volume with its recovery key. A header that has a MAC of this keyslot must be authentic; a recovery key of
+/// systemd's has none, and [`OpenVolume::is_authenticated`] says so.
 ///
 /// # Errors
-/// [`OpenError`], but never [`OpenError::NotAuthentic`].
+/// [`OpenError`]; [`OpenError::NotAuthentic`] only for a header that was changed.
 pub fn open_with_recovery_key(
     source: impl Source + 'static,
     key: &RecoveryKey,
 ) -> Result<OpenVolume, OpenError> {
     let header = inspect(&source)?;
     let candidates = candidates(&header, header.recovery_keyslots());
-    key.expose(|text| unlock(source, header, &candidates, text))
-        .map(|(volume, _)| volume)
+    let (mut volume, keyslot) = key.expose(|text| unlock(source, header, &candidates, text))?;
+    match volume.authenticate(key.secret(), keyslot) {
+        Err(NotAuthentic::Missing) => Ok(volume),
+        other => other.map(|()| volume).map_err(OpenError::NotAuthentic),
+    }
 }
 
 /// Opens the volume with the passphrase of any keyslot. Not authenticated.
@@ -187,7 +189,13 @@ fn unlock(
                 key: Arc::new(key),
                 data: layout.data,
             };
-            return Ok((OpenVolume { header, plain }, id));
+            let volume = OpenVolume {
+                header,
+                plain,
+                keyslot: id,
+                authenticated: false,
+            };
+            return Ok((volume, id));
         }
     }
     Err(OpenError::WrongSecret)
@@ -198,6 +206,35 @@ impl OpenVolume {
     #[must_use]
     pub const fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The keyslot that opened it.
+    #[must_use]
+    pub const fn keyslot(&self) -> KeyslotId {
+        self.keyslot
+    }
+
+    /// Whether the secret that opened it has authenticated the header.
+    #[must_use]
+    pub const fn is_authenticated(&self) -> bool {
+        self.authenticated
+    }
+
+    /// Believes the header only if it has a MAC of the secret that opened it.
+    fn authenticate(&mut self, secret: &SealedSecret, keyslot: KeyslotId) -> Result<(), NotAuthentic> {
+        let header = &self.header;
+        let mac = header.mac(keyslot).ok_or(NotAuthentic::Missing)?;
+        mac.verify(secret, header.uuid(), keyslot, &header.layout)?;
+        self.authenticated = true;
+        Ok(())
+    }
+
+    pub(crate) fn volume_key(&self) -> &VolumeKey {
+        &self.plain.key
+    }
+
+    pub(crate) fn source(&self) -> &dyn Source {
+        &*self.plain.source
     }
 
     /// SHA-256 of the volume key.
@@ -259,7 +296,7 @@ impl OpenVolume {
     }
 
     /// Loaded anew for each use: it is cheap, and a loaded one cannot go to another thread.
-    fn filesystem(&self) -> Result<Ext4, Ext4Error> {
+    pub(crate) fn filesystem(&self) -> Result<Ext4, Ext4Error> {
         Ext4::load(Box::new(self.plain.clone()))
     }
 }

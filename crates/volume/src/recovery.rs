@@ -63,6 +63,11 @@ impl RecoveryKey {
         .map(Self)
     }
 
+    /// What the text is made of, and the header's authentication with it.
+    pub(crate) const fn secret(&self) -> &SealedSecret {
+        &self.0
+    }
+
     /// Shows the text, 71 letters and dashes, to `f`.
     pub fn expose<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         // Exact size from the start: a growing vector would leave copies behind.

@@ -75,17 +75,19 @@ impl From<CipherError> for std::io::Error {
 }
 
 /// The size of a data sector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SectorSize {
-    /// What old cryptsetup writes; read only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SectorSize {
+    /// For kernels and disks that know no other; slower everywhere.
     B512,
-    /// What we write.
+    /// What is written unless asked otherwise.
+    #[default]
     B4096,
 }
 
 impl SectorSize {
     /// Bytes.
-    pub(crate) const fn bytes(self) -> usize {
+    #[must_use]
+    pub const fn bytes(self) -> usize {
         match self {
             Self::B512 => 512,
             Self::B4096 => 4096,
@@ -93,7 +95,8 @@ impl SectorSize {
     }
 
     /// Bytes.
-    pub(crate) const fn bytes_u64(self) -> u64 {
+    #[must_use]
+    pub const fn bytes_u64(self) -> u64 {
         match self {
             Self::B512 => 512,
             Self::B4096 => 4096,
@@ -109,7 +112,7 @@ enum Direction {
 }
 
 /// A keyed cipher of one direction, for one thread. Its key schedule is wiped when it is freed.
-pub(crate) struct SectorCipher {
+pub struct SectorCipher {
     engine: Engine,
     direction: Direction,
     sector: SectorSize,
@@ -121,6 +124,22 @@ enum Engine {
 }
 
 impl SectorCipher {
+    /// Encrypts the data of the volume with this key.
+    ///
+    /// # Errors
+    /// OpenSSL fails, or refuses an XTS key with equal halves.
+    pub fn encrypting(cipher: DataCipher, key: &VolumeKey, sector: SectorSize) -> Result<Self, CipherError> {
+        key.expose(|key| Self::encryptor(cipher, key, sector))
+    }
+
+    /// Decrypts the data of the volume with this key.
+    ///
+    /// # Errors
+    /// Those of [`SectorCipher::encrypting`].
+    pub fn decrypting(cipher: DataCipher, key: &VolumeKey, sector: SectorSize) -> Result<Self, CipherError> {
+        key.expose(|key| Self::decryptor(cipher, key, sector))
+    }
+
     /// For encryption. OpenSSL refuses an XTS key with equal halves.
     pub(crate) fn encryptor(
         cipher: DataCipher,
@@ -168,7 +187,10 @@ impl SectorCipher {
     }
 
     /// Works on `data` in place: whole sectors, the first of which begins `offset` bytes into the segment.
-    pub(crate) fn apply(&mut self, data: &mut [u8], offset: u64) -> Result<(), CipherError> {
+    ///
+    /// # Errors
+    /// A last sector of fewer than 16 bytes; OpenSSL fails.
+    pub fn apply(&mut self, data: &mut [u8], offset: u64) -> Result<(), CipherError> {
         let step = self.sector.bytes_u64() / IV_UNIT;
         let mut number = offset / IV_UNIT;
         // Not `chunks_exact_mut`: a short rest must never be left in clear.

@@ -1,12 +1,17 @@
 //! What a volume is written to: a new file, an existing one, or a block device, and what is on it already.
 //!
 //! Owns: the refusal. Before the first write the target is searched for LUKS headers, file systems, partition tables,
-//! RAID and LVM members and swap; whatever is found is named, and only an explicit wish overwrites it.
-//! Limits today: that a block device is mounted is known by its file system, not asked of the kernel.
+//! RAID and LVM members and swap; whatever is found is named, and only an explicit wish overwrites it. Data of no known kind
+//! where the headers will be is somebody's too. What is in use (see `held`) is never overwritten.
 
 use std::{fs::File, io};
 
-use crate::{Source as _, binary};
+use crate::{
+    Holder, Source as _, binary,
+    create::DATA_OFFSET,
+    held::Kernel,
+    sink::{self, Sink},
+};
 
 /// What was found on a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +32,24 @@ pub enum TargetError {
     /// Something is there already.
     #[error("the target holds {0}")]
     Occupied(Found),
+    /// Somebody uses it.
+    #[error("the target is {0}")]
+    InUse(Holder),
+    /// The disk is full, or a limit is reached.
+    #[error("there is no room for the {needed} bytes of the volume")]
+    NoRoom {
+        /// Bytes of the volume.
+        needed: u64,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// It is the image that is to be encrypted.
+    #[error("the target is the image itself")]
+    IsTheImage,
+    /// It is the target of another volume of the same call.
+    #[error("the target is there twice")]
+    Twice,
     /// It has fewer bytes than the volume.
     #[error("the target has {found} bytes, the volume needs {needed}")]
     TooSmall {
@@ -39,7 +62,9 @@ pub enum TargetError {
 
 /// Magic numbers: their offset, bytes, and owner.
 const MARKS: &[(u64, &[u8], &str)] = &[
-    (0, b"LUKS\xba\xbe", "a LUKS volume"),
+    (0, b"LUKS\xba\xbe\0\x01", "a LUKS1 volume"),
+    (0, b"LUKS\xba\xbe\0\x02", "a LUKS2 volume"),
+    (0, b"LUKS\xba\xbe", "a LUKS volume of an unknown version"),
     (1080, b"\x53\xef", "an ext2, ext3 or ext4 file system"),
     (0, b"XFSB", "an XFS file system"),
     (65600, b"_BHRfS_M", "a btrfs file system"),
@@ -52,12 +77,27 @@ const MARKS: &[(u64, &[u8], &str)] = &[
     (54, b"FAT", "a FAT file system"),
     (82, b"FAT32", "a FAT32 file system"),
     (32769, b"CD001", "an ISO 9660 file system"),
+    // Behind the first page, whatever that machine's size is.
     (4086, b"SWAPSPACE2", "a swap area"),
+    (8182, b"SWAPSPACE2", "a swap area"),
+    (16374, b"SWAPSPACE2", "a swap area"),
+    (65526, b"SWAPSPACE2", "a swap area"),
     (4086, b"SWAP-SPACE", "a swap area"),
     (512, b"EFI PART", "a GPT partition table"),
     (4096, b"EFI PART", "a GPT partition table"),
     (510, b"\x55\xaa", "an MBR partition table"),
+    // In one of the first four sectors.
+    (0, b"LABELONE", "an LVM physical volume"),
     (512, b"LABELONE", "an LVM physical volume"),
+    (1024, b"LABELONE", "an LVM physical volume"),
+    (1536, b"LABELONE", "an LVM physical volume"),
+    (0, b"integrt\0", "a dm-integrity device"),
+    (
+        4096,
+        b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
+        "a bcache device",
+    ),
+    (0, b"verity\0\0", "a dm-verity device"),
     (0, b"\xfc\x4e\x2b\xa9", "a RAID member"),
     (4096, b"\xfc\x4e\x2b\xa9", "a RAID member"),
 ];
@@ -66,45 +106,60 @@ const MARKS: &[(u64, &[u8], &str)] = &[
 pub(crate) fn search(target: &File) -> io::Result<Option<Found>> {
     let second_headers = binary::SIZES
         .iter()
-        .map(|at| (*at, binary::MAGIC_SECONDARY.as_slice(), "a LUKS volume"));
-    // The second GPT is in the last block.
-    let last_block = target.len()?.checked_sub(512);
-    let last = last_block.map(|at| (at, b"EFI PART".as_slice(), "a GPT partition table"));
+        .map(|at| (*at, binary::MAGIC_SECONDARY.as_slice(), "a LUKS2 volume"));
+    // The second GPT is in the last block, a RAID's superblock of version 0.9 or 1.0 near the end.
+    let len = target.len()?;
+    let from_end = |distance: u64, mark: &'static [u8], what| {
+        let at = len.checked_sub(distance)?;
+        Some((at, mark, what))
+    };
+    let old_raid = (len & !0xffff).checked_sub(0x1_0000);
+    let last = [
+        from_end(512, b"EFI PART", "a GPT partition table"),
+        from_end(4096, b"EFI PART", "a GPT partition table"),
+        old_raid.map(|at| (at, b"\xfc\x4e\x2b\xa9".as_slice(), "a RAID member")),
+        from_end(
+            len - (len & !0xfff).saturating_sub(0x2000),
+            b"\xfc\x4e\x2b\xa9",
+            "a RAID member",
+        ),
+    ];
+    let last = last.into_iter().flatten();
     for (offset, mark, what) in MARKS.iter().copied().chain(second_headers).chain(last) {
         let mut there = [0; 16];
         let Some(room) = there.get_mut(..mark.len()) else {
             continue;
         };
-        match target.read_at(room, offset) {
+        match Sink::read_at(target, room, offset) {
             Ok(()) if room == mark => return Ok(Some(Found { what, offset })),
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {}
             Err(e) => return Err(e),
         }
     }
-    Ok(None)
-}
-
-/// Whether the target has to grow before it is written to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Room {
-    /// It is long enough.
-    There,
-    /// It is an empty file, or a short one that may be overwritten.
-    Grows,
+    let mut unknown = None;
+    sink::each_piece(target as &dyn Sink, 0, len.min(DATA_OFFSET), |_, offset| {
+        unknown.get_or_insert(Found {
+            what: "data of no known kind",
+            offset,
+        });
+        Ok(())
+    })?;
+    Ok(unknown)
 }
 
 /// Checks the target without changing it.
-pub(crate) fn check(target: &File, needed: u64, overwrite: bool) -> Result<Room, TargetError> {
+pub(crate) fn check(target: &File, needed: u64, overwrite: bool) -> Result<(), TargetError> {
+    if let Some(holder) = Kernel::here().holder(target)? {
+        return Err(TargetError::InUse(holder));
+    }
     if !overwrite && let Some(found) = search(target)? {
         return Err(TargetError::Occupied(found));
     }
     let found = target.len()?;
     let grows = target.metadata()?.is_file() && (found == 0 || overwrite);
-    if found >= needed {
-        Ok(Room::There)
-    } else if grows {
-        Ok(Room::Grows)
+    if found >= needed || grows {
+        Ok(())
     } else {
         Err(TargetError::TooSmall { needed, found })
     }
@@ -148,9 +203,9 @@ mod tests {
     #[test]
     fn only_empty_and_overwritten_files_grow() {
         let target = tempfile::tempfile().unwrap();
-        assert_eq!(check(&target, 8192, false).unwrap(), Room::Grows);
+        check(&target, 8192, false).unwrap();
         target.set_len(8192).unwrap();
-        assert_eq!(check(&target, 4096, false).unwrap(), Room::There);
+        check(&target, 4096, false).unwrap();
         let small = check(&target, 16384, false);
         assert!(matches!(
             small,
@@ -159,7 +214,7 @@ mod tests {
                 found: 8192
             })
         ));
-        assert_eq!(check(&target, 16384, true).unwrap(), Room::Grows);
+        check(&target, 16384, true).unwrap();
         let device = File::options().read(true).write(true).open("/dev/null").unwrap();
         assert!(matches!(
             check(&device, 4096, true),

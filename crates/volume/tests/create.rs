@@ -200,7 +200,7 @@ fn a_volume_is_not_overwritten_unless_told() {
     let target = File::options().read(true).write(true).open(&path).unwrap();
     let before = std::fs::read(&path).unwrap();
     let refused = write_to(&target).unwrap_err();
-    assert_eq!(refused.to_string(), "the target holds a LUKS volume at offset 0");
+    assert_eq!(refused.to_string(), "the target holds a LUKS2 volume at offset 0");
     // Only the second header is left: still somebody's volume.
     target.write_all_at(&[0; 4096], 0).unwrap();
     let refused = write_to(&target);
@@ -251,6 +251,10 @@ fn a_target_that_fails_has_no_valid_header() {
     let path = folder.path().join("t");
     new_file(&path).set_len(SIZE).unwrap();
     let read_only = File::open(&path).unwrap();
-    assert!(matches!(write_to(&read_only), Err(CreateError::Write(_))));
+    let refused = write_to(&read_only);
+    assert!(
+        matches!(refused, Err(CreateError::Target(TargetError::Io(_)))),
+        "{refused:?}"
+    );
     assert!(matches!(inspect(&read_only), Err(InspectError::NoHeader { .. })));
 }
