@@ -224,6 +224,8 @@ mod tests {
             PcrSelections::parse(&unknown),
             Err(ParseError::Unsupported { value: 0x12, .. })
         ));
+        let most = list(&[(0x000b, &[0_u8; 3][..]); 16]);
+        assert_eq!(PcrSelections::parse(&most).unwrap().iter().count(), 16);
         assert!(matches!(
             PcrSelections::parse(&17_u32.to_be_bytes()),
             Err(ParseError::Unsupported { value: 17, .. })

@@ -4,7 +4,7 @@ use domain::{CredentialSecret, TpmName, TpmPublic};
 use evidence::{Credential, CredentialError, EkAlg, EndorsementKey, ek, make_credential};
 
 /// P-256 and P-384 with the base point as their key, RSA-2048 with an odd number of 2048 bits.
-fn endorsement_key(alg: EkAlg) -> EndorsementKey {
+pub(crate) fn endorsement_key(alg: EkAlg) -> EndorsementKey {
     let mut bytes = ek::template(alg).as_bytes().to_vec();
     let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap();
     match alg {
@@ -35,7 +35,7 @@ fn endorsement_key(alg: EkAlg) -> EndorsementKey {
     EndorsementKey::new(&TpmPublic::try_from(bytes).unwrap()).unwrap()
 }
 
-fn name(len: usize) -> TpmName {
+pub(crate) fn name(len: usize) -> TpmName {
     let mut bytes = vec![0x11; len];
     bytes[0] = 0;
     bytes[1] = 0x0b;

@@ -18,6 +18,7 @@ mod certificate_quirks;
 mod certificate_tools;
 mod certificates;
 mod credential;
+mod credential_opened;
 mod event_log;
 mod event_log_parse;
 mod forge;
