@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::{PskDigest, UnixTime};
-use evidence::{Attested, Expected, FailureClass};
+use evidence::{Attachments, Attested, Expected, FailureClass};
 use protocol::{
     Refusal,
     binding::{self, Binding},
@@ -20,11 +20,21 @@ use registry::{Registry, SeenRecord, Version1, Versioned, WriteError};
 
 use crate::{
     gate::{Refused, Site},
+    verdict::{Verdict, lacks_attachment},
     view::{Demand, Device, counters},
 };
 
 /// How often another replica may be faster before we give up.
 const ATTEMPTS: usize = 4;
+
+/// Evidence as it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    /// The quote.
+    pub evidence: evidence::Evidence<'a>,
+    /// What came beside it; nothing does in a request's headers.
+    pub attachments: Attachments<'a>,
+}
 
 /// Who sent evidence, for what, and when.
 #[derive(Clone, Copy)]
@@ -79,7 +89,7 @@ impl Replays {
 /// # Errors
 /// Refused with every failed check, or the registry could not be written.
 pub async fn accept(
-    evidence: evidence::Evidence<'_>,
+    shown: Shown<'_>,
     claim: &Claim<'_>,
     replays: &Replays,
     registry: &dyn Registry,
@@ -89,7 +99,7 @@ pub async fn accept(
     let mut gone = false;
     for attempt in 0..ATTEMPTS {
         let last = last_seen.get();
-        let attested = appraise(evidence, claim, last.as_deref())?;
+        let attested = appraise(shown, claim, last.as_deref())?;
         if attempt == 0 {
             replays
                 .nonce(claim.nonce, claim.now)
@@ -130,7 +140,7 @@ pub async fn accept(
 
 /// The pure part: one appraisal against one record.
 fn appraise(
-    evidence: evidence::Evidence<'_>,
+    shown: Shown<'_>,
     claim: &Claim<'_>,
     last: Option<&Versioned<SeenRecord>>,
 ) -> Result<Attested, Refused> {
@@ -149,15 +159,18 @@ fn appraise(
         ak: &demanded.ak,
         qualifying_data: &qualifying_data,
         last: last.as_ref(),
-        policy: &demanded.policy,
+        policy: &demanded.policy.at(claim.now),
     };
-    evidence::appraise(evidence, &expected).map_err(|rejected| {
+    evidence::appraise_with(shown.evidence, &expected, shown.attachments).map_err(|rejected| {
         let refusal = match rejected.class() {
-            FailureClass::Invalid => Refusal::EvidenceInvalid,
             FailureClass::Stale => Refusal::EvidenceStale,
+            // What is missing is the request's own doing, and tells nothing of the other checks.
+            _ if lacks_attachment(&rejected) => Refusal::EvidenceMissing,
+            FailureClass::Invalid => Refusal::EvidenceInvalid,
             FailureClass::Mismatch => Refusal::EvidenceMismatch,
         };
-        Refused::of(refusal, who, rejected)
+        let verdict = Verdict::new(&rejected, shown.evidence.quote, last);
+        Refused::of(refusal, who, rejected).with(verdict)
     })
 }
 

@@ -8,27 +8,35 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::{HashAlg, UnixTime};
-use evidence::Evidence;
+use evidence::{Attachments, Attested, Evidence};
 use http::Response;
 use protocol::{
     Refusal,
     binding::Binding,
-    messages::{Challenge, SessionGranted, SessionRequest},
+    messages::{Challenge, MAX_EVENT_LOG, MAX_IMAGE_STATEMENT, SessionGranted, SessionRequest},
     nonce::{self, Nonce},
     signature,
     token::{self, Claims},
 };
+use registry::PolicyRecord;
 use ring::rand::SecureRandom as _;
 
 use crate::{
+    attest::Shown,
     gate::{Refused, Who},
     respond::{self, Body},
     service::{Known, Proxy},
     view::Demand,
 };
 
-/// The longest body of a session request, in bytes: evidence, and an event log of up to 100 kB in base64.
+/// The longest body of a session request, in bytes: a quote of up to 6 kB, and the longest attachments that the contract
+/// takes, in base64.
 pub(crate) const SESSION_BODY: usize = 256 << 10;
+
+const _: () = assert!(
+    (MAX_EVENT_LOG + MAX_IMAGE_STATEMENT) / 3 * 4 + (8 << 10) < SESSION_BODY,
+    "a session request has room for its longest attachments"
+);
 
 impl Proxy {
     /// Opens a session for the key that a good quote covers.
@@ -56,17 +64,27 @@ impl Proxy {
             self.started_at,
         )
         .map_err(|e| Refused::of(e, who, format_args!("nonce: {e}")))?;
-        let evidence = Evidence {
-            quote: &request.quote,
-            signature: &request.signature,
-            pcrs: &request.pcrs,
+        let shown = Shown {
+            evidence: Evidence {
+                quote: &request.quote,
+                signature: &request.signature,
+                pcrs: &request.pcrs,
+            },
+            attachments: Attachments {
+                event_log: request.event_log.as_deref(),
+                image_statement: request.image_statement.as_deref(),
+            },
         };
         let binding = Binding::Session {
             public_key: &public_key,
         };
-        let attested = self.accept(evidence, &nonce, binding, who, now).await?;
+        let attested = self.accept(shown, &nonce, binding, who, now).await?;
         let entry = device.entry();
-        let ttl = Duration::from_secs(entry.policy.session_ttl);
+        let mut ttl = Duration::from_secs(entry.policy.session_ttl);
+        // A session does not outlive the golden set by which it was opened.
+        if let Some(end) = end_of(&attested, &entry.policy) {
+            ttl = ttl.min(Duration::from_secs(end.as_secs().saturating_sub(now.as_secs())));
+        }
         let claims = Claims {
             fleet: self.site.fleet.clone(),
             audience: self.site.audience.clone(),
@@ -127,4 +145,11 @@ impl Proxy {
         let subject = self.site.subject(device, psk);
         Some(nonce::issue(&self.keys.load().0, &subject, now, random))
     }
+}
+
+/// When the golden set ends whose values the PCRs have.
+fn end_of(attested: &Attested, policy: &PolicyRecord) -> Option<UnixTime> {
+    let name = attested.golden_set()?;
+    let sets = &policy.evidence.as_ref()?.parts().golden;
+    sets.iter().find(|set| set.name == *name)?.until
 }

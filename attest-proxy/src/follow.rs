@@ -6,6 +6,7 @@
 //! Refuses: to end. A registry that is away, at the start or later, is tried again until it is there.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     pin::Pin,
     sync::{
@@ -30,6 +31,8 @@ use crate::{
 
 /// The longest pause between two attempts to reach the registry.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How many devices of a snapshot that cannot be admitted are told by name.
+const MAX_TOLD: usize = 100;
 
 /// What is known of the registry.
 #[derive(Debug)]
@@ -134,7 +137,9 @@ impl Follow {
     fn take(&self, update: Update) {
         match update {
             Update::Snapshot(snapshot) => {
-                let view = View::new(snapshot, &self.view.load());
+                let before = self.view.load_full();
+                let view = View::new(snapshot, &before);
+                tell_trouble(&before, &view);
                 let (usable, unusable) = view.count();
                 tracing::info!(target: "registry", usable, unusable, "the registry was read");
                 self.view.store(Arc::new(view));
@@ -194,6 +199,24 @@ async fn read(follow: &Follow, registry: &Arc<dyn Registry>) {
 
 fn report(error: &WatchError) {
     tracing::warn!(target: "registry", error = %chain(error), "the watch was interrupted and goes on");
+}
+
+/// Tells which devices cannot be admitted since this snapshot, and why: a policy that cannot be used, a record that is not
+/// understood.
+fn tell_trouble(before: &View, now: &View) {
+    let known: BTreeMap<_, _> = before.troubled().collect();
+    let news = now.troubled().filter(|(id, why)| known.get(id) != Some(why));
+    let mut more = 0_usize;
+    for (nth, (device, why)) in news.enumerate() {
+        if nth < MAX_TOLD {
+            tracing::warn!(target: "registry", %device, why, "the device cannot be admitted");
+        } else {
+            more = more.saturating_add(1);
+        }
+    }
+    if more > 0 {
+        tracing::warn!(target: "registry", more, "more devices cannot be admitted");
+    }
 }
 
 /// An error and all its sources, in one line.

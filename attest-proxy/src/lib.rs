@@ -29,6 +29,7 @@ pub mod server;
 pub mod service;
 pub mod tls;
 pub mod upstream;
+pub mod verdict;
 pub mod view;
 pub mod wire;
 

@@ -1,18 +1,22 @@
 //! The operator's log: one line per decision, as text or as JSON, on stderr.
 //!
-//! Owns: what is in a line. The device, the refusal's code, the whole verdict, the first digits of the PSK's digest.
+//! Owns: what is in a line. The device, the refusal's code, the whole verdict in sentences (`why`) and as data (`failed`, a JSON
+//! array), the first digits of the PSK's digest; and the alert for evidence that is older than what was seen.
 //! Refuses: to hold a PSK, a prompt, a token, a query or a header. Other crates log warnings at most, because what they
 //! say at finer levels is not ours to vouch for. A stranger's path is escaped and cut.
 
 use std::time::Duration;
 
-use domain::PskDigest;
+use domain::{DeviceId, PskDigest};
 use http::request::Parts;
 use protocol::Refusal;
 use tracing::Level;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::gate::Who;
+use crate::{
+    gate::Who,
+    verdict::{Comparison, Verdict},
+};
 
 /// How much of a method is logged, in bytes; a method is ASCII.
 const MAX_METHOD: usize = 16;
@@ -46,7 +50,7 @@ pub fn init(format: Format, verbosity: Verbosity) {
         Verbosity::Warn => Level::WARN,
         Verbosity::Info => Level::INFO,
     };
-    let ours = ["decision", "registry", "upstream", "server"].map(|target| (target, level));
+    let ours = ["decision", "alert", "registry", "upstream", "server"].map(|target| (target, level));
     let filter = Targets::new()
         .with_default(level.min(Level::WARN))
         .with_targets(ours);
@@ -63,6 +67,7 @@ pub(crate) struct Line<'a> {
     pub(crate) refusal: Option<Refusal>,
     pub(crate) who: Who,
     pub(crate) why: &'a str,
+    pub(crate) verdict: Option<&'a Verdict>,
 }
 
 impl Line<'_> {
@@ -75,14 +80,14 @@ impl Line<'_> {
             Who::Device(psk, device) => (Some(psk), Some(device.id())),
         };
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let device = device.map(tracing::field::display);
+        let shown = device.map(tracing::field::display);
         let method = method(parts);
         match self.refusal {
             None if !tracing::enabled!(target: "decision", Level::INFO) => {}
             None => tracing::info!(
                 target: "decision",
                 outcome = "admitted",
-                device,
+                device = shown,
                 psk = psk.map(PskDigest::short),
                 method,
                 path = path(parts),
@@ -93,15 +98,35 @@ impl Line<'_> {
                 outcome = "refused",
                 code = refusal.code(),
                 status = refusal.status(),
-                device,
+                device = shown,
                 psk = psk.map(PskDigest::short),
                 method,
                 path = path(parts),
                 why = self.why,
+                failed = self.verdict.map(Verdict::to_json),
                 micros,
             ),
         }
+        if let (Some(stale), Some(device)) = (self.verdict.and_then(|verdict| verdict.stale), device) {
+            alert(device, stale);
+        }
     }
+}
+
+/// For an operator to look into: genuine evidence of a registered TPM, older than what that TPM has shown before.
+fn alert(device: &DeviceId, Comparison { last, now }: Comparison) {
+    tracing::error!(
+        target: "alert",
+        alert = "evidence-stale",
+        %device,
+        last_reset_count = last.reset_count,
+        last_restart_count = last.restart_count,
+        last_clock = last.clock,
+        reset_count = now.reset_count,
+        restart_count = now.restart_count,
+        clock = now.clock,
+        "the TPM's counters do not follow the last ones: quotes came in another order, or the TPM was rolled back",
+    );
 }
 
 /// A stranger's method is any token, as long as a head may be.

@@ -27,6 +27,7 @@ pub struct Metrics {
     connections_total: AtomicU64,
     connections_refused: AtomicU64,
     sessions: AtomicU64,
+    stale_quotes: AtomicU64,
 }
 
 /// What is measured when it is asked for.
@@ -56,6 +57,7 @@ impl Default for Metrics {
             connections_total: AtomicU64::new(0),
             connections_refused: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
+            stale_quotes: AtomicU64::new(0),
         }
     }
 }
@@ -101,6 +103,11 @@ impl Metrics {
             Continuity::Rebooted => rebooted,
             Continuity::Resumed => resumed,
         });
+    }
+
+    /// A genuine quote was older than what its TPM had shown before.
+    pub fn stale_quote(&self) {
+        add(&self.stale_quotes);
     }
 
     /// A session was opened.
@@ -172,6 +179,13 @@ impl Metrics {
                 get(count)
             )?;
         }
+        single(
+            out,
+            "quotes_stale_total",
+            "counter",
+            "Genuine quotes whose counters do not follow the last accepted ones: look into each.",
+            get(&self.stale_quotes),
+        )?;
         single(
             out,
             "sessions_opened_total",

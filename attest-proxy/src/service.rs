@@ -13,14 +13,14 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use domain::{Sha256Digest, UnixTime};
-use evidence::Evidence;
+use evidence::{Attachments, Evidence};
 use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
 use protocol::{KeyRing, Refusal, binding::Binding, nonce::Nonce};
 use ring::rand::SystemRandom;
 
 use crate::{
-    attest::{self, Claim, Replays},
+    attest::{self, Claim, Replays, Shown},
     body,
     clock::Clock,
     config::Limits,
@@ -100,12 +100,21 @@ impl Proxy {
                     refusal: None,
                     who,
                     why: "",
+                    verdict: None,
                 }
                 .write(&parts, started.elapsed());
                 response
             }
-            Err(Refused { refusal, who, why }) => {
+            Err(Refused {
+                refusal,
+                who,
+                why,
+                verdict,
+            }) => {
                 self.metrics.refused(refusal);
+                if verdict.as_ref().is_some_and(|verdict| verdict.stale.is_some()) {
+                    self.metrics.stale_quote();
+                }
                 let challenge = if refusal.wants_challenge() {
                     self.challenge_for(&who)
                 } else {
@@ -116,6 +125,7 @@ impl Proxy {
                     refusal: Some(refusal),
                     who,
                     why: &why,
+                    verdict: verdict.as_deref(),
                 }
                 .write(&parts, started.elapsed());
                 response
@@ -237,17 +247,20 @@ impl Proxy {
             Proof::Quoted(quoted) => {
                 let quote = &quoted.quote;
                 let digest = Sha256Digest::of(body);
-                let evidence = Evidence {
-                    quote: &quote.quote,
-                    signature: &quote.signature,
-                    pcrs: &quote.pcrs,
+                let shown = Shown {
+                    evidence: Evidence {
+                        quote: &quote.quote,
+                        signature: &quote.signature,
+                        pcrs: &quote.pcrs,
+                    },
+                    attachments: Attachments::default(),
                 };
                 let binding = Binding::Request {
                     method: head.method.as_str(),
                     target: head.target,
                     body: &digest,
                 };
-                self.accept(evidence, &quoted.nonce, binding, who, now)
+                self.accept(shown, &quoted.nonce, binding, who, now)
                     .await
                     .map(drop)
             }
@@ -257,7 +270,7 @@ impl Proxy {
     /// Judges evidence and makes its acceptance known.
     pub(crate) async fn accept(
         &self,
-        evidence: Evidence<'_>,
+        shown: Shown<'_>,
         nonce: &Nonce,
         binding: Binding<'_>,
         who: Known<'_>,
@@ -276,7 +289,7 @@ impl Proxy {
             binding,
             now,
         };
-        let attested = attest::accept(evidence, &claim, &self.replays, registry).await?;
+        let attested = attest::accept(shown, &claim, &self.replays, registry).await?;
         self.metrics.quote(attested.continuity());
         Ok(attested)
     }

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use arc_swap::ArcSwapOption;
 use domain::{DeviceId, PskDigest, UnixTime};
 use evidence::{AttestationKey, Counters, PcrPolicy};
-use registry::{Entry, Lookup, SeenRecord, Snapshot, Versioned};
+use registry::{Entry, Lookup, SeenRecord, Snapshot, Unusable, Versioned};
 
 /// All devices at one moment.
 #[derive(Debug, Default)]
@@ -42,8 +42,22 @@ pub enum Demand {
 pub struct Evidence {
     /// The registered key.
     pub ak: AttestationKey,
-    /// What its PCRs must hold.
+    /// What its PCRs must hold, and what must come with a quote. Made once, when the snapshot takes the record; tell it the
+    /// time with [`PcrPolicy::at`] at each appraisal, so that golden sets end by themselves.
     pub policy: PcrPolicy,
+}
+
+impl Evidence {
+    /// What must come beside the quote, in words; `None`: nothing.
+    #[must_use]
+    pub fn attachments(&self) -> Option<&'static str> {
+        match (self.policy.wants_event_log(), self.policy.wants_image_statement()) {
+            (false, false) => None,
+            (true, false) => Some("the event log"),
+            (false, true) => Some("an image statement"),
+            (true, true) => Some("the event log and an image statement"),
+        }
+    }
 }
 
 /// Whose a PSK is.
@@ -126,6 +140,20 @@ impl View {
     #[must_use]
     pub fn device(&self, id: &DeviceId) -> Option<&Arc<Device>> {
         self.devices.get(id)
+    }
+
+    /// Devices that should be admitted and cannot be, each with the reason: not those that an operator switched off.
+    pub fn troubled(&self) -> impl Iterator<Item = (&DeviceId, String)> {
+        let unusable = self
+            .snapshot
+            .unusable()
+            .filter(|(_, why)| !matches!(why, Unusable::Suspended | Unusable::Retired | Unusable::PskEnded));
+        let unusable = unusable.map(|(id, why)| (id, why.to_string()));
+        let impossible = self.devices.values().filter_map(|device| match &device.demand {
+            Demand::Impossible(why) => Some((device.id(), why.clone())),
+            Demand::Nothing | Demand::Evidence(_) => None,
+        });
+        unusable.chain(impossible)
     }
 
     /// How many devices can be admitted, and how many are registered and cannot.

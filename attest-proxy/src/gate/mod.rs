@@ -25,6 +25,7 @@ pub use proof::{Proof, Quoted, Signed};
 use crate::{
     head::Head,
     routes::{self, Forward, Route},
+    verdict::Verdict,
     view::{Demand, Device, Found, View},
 };
 
@@ -98,6 +99,8 @@ pub struct Refused {
     pub who: Who,
     /// What the operator is told.
     pub why: String,
+    /// What the operator is told of evidence that was judged.
+    pub verdict: Option<Box<Verdict>>,
 }
 
 /// Whom a refusal is about.
@@ -119,6 +122,14 @@ impl Refused {
             refusal,
             who,
             why: why.to_string(),
+            verdict: None,
+        }
+    }
+
+    pub(crate) fn with(self, verdict: Verdict) -> Self {
+        Self {
+            verdict: Some(Box::new(verdict)),
+            ..self
         }
     }
 
@@ -202,6 +213,12 @@ fn prove(
             Err(Refused::of(Refusal::EvidenceMissing, who, why))
         }
         Presented::Quote(quote) => {
+            if let Some(wanted) = demanded.attachments() {
+                let why = format_args!(
+                    "the policy wants {wanted} with the quote, which headers have no room for: it comes in a session request"
+                );
+                return Err(Refused::of(Refusal::EvidenceMissing, who, why));
+            }
             let nonce = check_nonce(&subject, &quote.nonce, world, now)
                 .map_err(|e| Refused::of(e, who, format_args!("nonce: {e}")))?;
             Ok(Proof::Quoted(Quoted { quote, nonce }))

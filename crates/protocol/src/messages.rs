@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::nonce::Opaque;
 
+/// The longest event log that a session request carries, in bytes before base64. Real ones have 20 to 100 kB.
+pub const MAX_EVENT_LOG: usize = 160 << 10;
+/// The longest image statement that a session request carries, in bytes before base64. Real ones have 400.
+pub const MAX_IMAGE_STATEMENT: usize = 4 << 10;
+
 /// The answer to `GET /attest/v1/challenge`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Challenge {
