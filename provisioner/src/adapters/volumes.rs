@@ -22,7 +22,7 @@ use crate::ports::{Content, Entropy as _, Found, NewVolume, VolumeFault, Volumes
 pub(super) struct Files;
 
 /// Where a volume is while it is written: `.NAME.partial` beside its target.
-fn partial(target: &Path) -> PathBuf {
+pub(super) fn partial(target: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(target.file_name().unwrap_or_default());
     name.push(".partial");
@@ -97,7 +97,7 @@ impl Volumes for Files {
 }
 
 /// Renames, unless something is at the target: one step of the kernel, so nothing can come between.
-fn rename_to_nothing(from: &Path, target: &Path) -> Result<(), VolumeFault> {
+pub(super) fn rename_to_nothing(from: &Path, target: &Path) -> Result<(), VolumeFault> {
     let exists = || VolumeFault::Exists {
         path: target.to_owned(),
     };
@@ -177,7 +177,7 @@ const fn random_uuid(mut bytes: [u8; 16]) -> [u8; 16] {
     bytes
 }
 
-fn fault(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VolumeFault {
+pub(super) fn fault(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VolumeFault {
     let path = path.to_owned();
     move |source| VolumeFault::File { doing, path, source }
 }
