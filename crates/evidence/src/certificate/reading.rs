@@ -1,7 +1,8 @@
 //! Finding the certificates in a file or an NV index, before any of them is understood.
 //!
-//! Owns: PEM (several in a file, text around them), DER (one after the other), the header that the TCG PC Client
-//! profile puts before a stored certificate, and the padding that fills an NV index behind it. Refuses anything else
+//! Owns: PEM (several in a file, text around them), DER (one after the other, or as base64 without PEM's lines, as
+//! other verifiers keep it), the header that the TCG PC Client profile puts before a stored certificate, and the padding
+//! that fills an NV index behind it. Refuses anything else
 //! behind a certificate: what is neither a certificate nor padding was put there by somebody.
 //! An attacker controls the bytes of what a device sends.
 
@@ -13,9 +14,11 @@ use x509_parser::{
 /// The longest certificate that is read, in bytes; those of makers have 0.5 to 2.5 kB.
 pub const MAX_CERTIFICATE_LEN: usize = 16 * 1024;
 /// `TCG_PCCLIENT_STORED_CERT` with `TCG_FULL_CERT` (PC Client Specific Implementation Specification): tag
-/// 0x1001, type 0, then the length in two bytes.
+/// 0x1001, type 0, then the length of all that follows in two bytes.
 const STORED_CERT: [u8; 3] = [0x10, 0x01, 0x00];
 const STORED_CERT_LEN: usize = 5;
+/// `TCG_PCCLIENT_FULL_CERT`, which begins with a tag of its own; some makers leave it out.
+const FULL_CERT: [u8; 2] = [0x10, 0x02];
 /// The tag of a constructed SEQUENCE, with which every certificate begins.
 const SEQUENCE: u8 = 0x30;
 /// The labels of a certificate in PEM: RFC 7468, section 5, with the old one that it wants to be read.
@@ -59,8 +62,12 @@ pub enum ReadError {
 /// # Errors
 /// There is none, PEM that cannot be decoded, a certificate that is too long, or other bytes behind it.
 pub fn certificates_in(bytes: &[u8]) -> Result<Vec<Vec<u8>>, ReadError> {
+    // What some editors put before a text: a byte order mark.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let found = if is_pem(bytes) {
         in_pem(bytes)?
+    } else if let Some(der) = base64(bytes) {
+        in_der(&der)?
     } else {
         in_der(bytes)?
     };
@@ -103,6 +110,7 @@ fn in_der(mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, ReadError> {
     loop {
         if bytes.starts_with(&STORED_CERT) {
             bytes = bytes.get(STORED_CERT_LEN..).unwrap_or_default();
+            bytes = bytes.strip_prefix(&FULL_CERT).unwrap_or(bytes);
         }
         if is_padding(bytes) {
             return Ok(found);
@@ -126,9 +134,22 @@ fn in_der(mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, ReadError> {
     }
 }
 
-/// What an NV index holds behind what was written to it: zeros, or ones where the memory is erased flash.
+/// What an NV index holds behind what was written to it: zeros, ones where the memory is erased flash, or both.
 fn is_padding(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == 0) || bytes.iter().all(|byte| *byte == 0xff)
+    bytes.iter().all(|byte| matches!(byte, 0 | 0xff))
+}
+
+/// Base64 without PEM's lines, of something that begins as a certificate does: `0x30 0x82` is `MI` in it.
+fn base64(bytes: &[u8]) -> Option<Vec<u8>> {
+    if !bytes.starts_with(b"MI") || bytes.len() > 2 * MAX_CERTIFICATE_LEN {
+        return None;
+    }
+    let text: Vec<u8> = bytes
+        .iter()
+        .copied()
+        .filter(|b| !b.is_ascii_whitespace())
+        .collect();
+    data_encoding::BASE64.decode(&text).ok()
 }
 
 #[cfg(test)]
@@ -147,6 +168,14 @@ mod tests {
         }
         let stored = [&[0x10, 0x01, 0x00, 0x00, 0x05][..], &ONE, &[0; 9]].concat();
         assert_eq!(certificate_in(&stored), Ok(ONE.to_vec()));
+        let stored = [&[0x10, 0x01, 0x00, 0x00, 0x07, 0x10, 0x02][..], &ONE, &[0xff; 9]].concat();
+        assert_eq!(
+            certificate_in(&stored),
+            Ok(ONE.to_vec()),
+            "with the tag of the full certificate"
+        );
+        let both = [&ONE[..], &[0; 3], &[0xff; 9]].concat();
+        assert_eq!(certificate_in(&both), Ok(ONE.to_vec()));
         let two = [ONE, ONE].concat();
         assert_eq!(certificates_in(&two).unwrap().len(), 2);
         assert_eq!(certificate_in(&two), Err(ReadError::Several { count: 2 }));
@@ -161,12 +190,30 @@ mod tests {
             certificates_in(text.as_bytes()),
             Ok(vec![ONE.to_vec(), ONE.to_vec()])
         );
+        let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+        assert_eq!(certificates_in(windows.as_bytes()).unwrap().len(), 2);
         let key = "-----BEGIN PUBLIC KEY-----\nMAMCAQc=\n-----END PUBLIC KEY-----\n";
         assert_eq!(certificates_in(key.as_bytes()), Err(ReadError::Nothing));
         let broken = "-----BEGIN CERTIFICATE-----\nMAM*\n-----END CERTIFICATE-----\n";
         assert_eq!(certificates_in(broken.as_bytes()), Err(ReadError::Pem));
         let open = "-----BEGIN CERTIFICATE-----\nMAMCAQc=\n";
         assert_eq!(certificates_in(open.as_bytes()), Err(ReadError::Pem));
+    }
+
+    #[test]
+    fn base64_alone_is_read() {
+        let long = [&[0x30, 0x82, 0x01, 0x00][..], &[7; 0x100]].concat();
+        let text = data_encoding::BASE64.encode(&long);
+        assert_eq!(certificates_in(text.as_bytes()), Ok(vec![long.clone()]));
+        let lines = format!("{}\r\n{}\n", &text[..64], &text[64..]);
+        assert_eq!(certificates_in(lines.as_bytes()), Ok(vec![long]));
+        for broken in [&text[..text.len() - 1], "MIT License", "MIIC*"] {
+            assert_eq!(
+                certificates_in(broken.as_bytes()),
+                Err(ReadError::NotDer),
+                "{broken}"
+            );
+        }
     }
 
     #[test]
