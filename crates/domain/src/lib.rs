@@ -17,6 +17,6 @@ pub use audience::Audience;
 pub use digest::{CertificateDigest, EkDigest, PskDigest, Sha256Digest, VolumeKeyDigest};
 pub use id::{DeviceId, FleetName, KeyId, PolicyName, ProfileName};
 pub use pcr::{HashAlg, PcrIndex, PcrSelection, PcrValue, PcrValues};
-pub use secret::{CredentialSecret, FleetRoot, Psk, SealedSecret, VolumeKey};
+pub use secret::{CredentialSecret, FleetRoot, Pin, Psk, SealedSecret, VolumeKey};
 pub use time::UnixTime;
 pub use tpm::{TpmName, TpmPublic};

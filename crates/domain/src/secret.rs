@@ -129,6 +129,36 @@ impl Psk {
     }
 }
 
+/// The longest PIN, in bytes.
+pub const PIN_MAX_LEN: usize = 256;
+
+/// Why a text cannot be a PIN. Says nothing about the text itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a PIN is 1 to {PIN_MAX_LEN} bytes without a zero byte")]
+pub struct InvalidPin;
+
+/// What a person types so that a TPM releases a secret. systemd calls it PIN too; it need not be digits.
+pub struct Pin(Zeroizing<Box<[u8]>>);
+
+impl Pin {
+    /// Takes what was typed, without its line end; the caller wipes its own copy.
+    ///
+    /// # Errors
+    /// Empty, too long, or with a zero byte, which systemd could not be given.
+    pub fn parse(text: &[u8]) -> Result<Self, InvalidPin> {
+        if (1..=PIN_MAX_LEN).contains(&text.len()) && !text.contains(&0) {
+            Ok(Self(Zeroizing::new(text.into())))
+        } else {
+            Err(InvalidPin)
+        }
+    }
+
+    /// Shows the text to `f`, and to nobody else.
+    pub fn expose<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+        f(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,5 +208,14 @@ mod tests {
                 .ct_eq(&FleetRoot::copy_from(&[2; 32]).unwrap())
         );
         assert!(SealedSecret::try_fill(|_| Err::<(), _>("no entropy")).is_err());
+    }
+
+    #[test]
+    fn pins_keep_their_bounds() {
+        assert!(Pin::parse(b"1234").unwrap().expose(|text| text == b"1234"));
+        assert!(Pin::parse(&[b'x'; 256]).is_ok());
+        for bad in [&b""[..], &[b'x'; 257], b"12\x0034"] {
+            assert_eq!(Pin::parse(bad).err(), Some(InvalidPin));
+        }
     }
 }

@@ -67,6 +67,11 @@ impl ResponseCode {
         self.0
     }
 
+    /// Whether the TPM found a signature wrong (`TPM_RC_SIGNATURE`).
+    pub(crate) const fn is_bad_signature(self) -> bool {
+        matches!((self.0 >> 16) & 0xff, 0 | 12) && self.0 & 0xbf == 0x9b
+    }
+
     /// What happened.
     #[must_use]
     pub const fn cause(self) -> Cause {

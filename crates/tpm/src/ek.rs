@@ -17,6 +17,12 @@ use tss_esapi::{
 
 use crate::{EkAlg, Tpm, TpmError, error::Doing as _, template};
 
+/// TCG EK Credential Profile, 2.2.1.5.2: 0x01c00100 to 0x01c001ff.
+const FIRST_OF_CHAIN: u32 = 0x01c0_0100;
+const LAST_OF_CHAIN: u32 = 0x01c0_01ff;
+/// How many indices of it are read: real chains have two certificates or three.
+const MAX_CHAIN: u32 = 16;
+
 /// The endorsement key as the TPM shows it. Unverified: the TPM's word, or that of whoever answers in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EkInfo {
@@ -24,6 +30,9 @@ pub struct EkInfo {
     pub public: TpmPublic,
     /// The manufacturer's certificate, X.509 in DER, where the TPM has one (TCG EK Credential Profile 2.2.1.4).
     pub certificate: Option<Vec<u8>>,
+    /// What the TPM holds of the chain above it, one entry for each NV index, as it is (2.2.1.5.2): certificates one after
+    /// the other, which may go on in the next index.
+    pub chain: Vec<Vec<u8>>,
 }
 
 impl Tpm {
@@ -36,6 +45,7 @@ impl Tpm {
         Ok(EkInfo {
             public,
             certificate: self.ek_certificate(alg)?,
+            chain: self.ek_chain()?,
         })
     }
 
@@ -85,6 +95,21 @@ impl Tpm {
         if !self.exists(number)? {
             return Ok(None);
         }
+        self.read_number(number).map(|padded| Some(unpad(padded)))
+    }
+
+    /// The indices that the profile reserves for the certificates between the EK's and the root's.
+    fn ek_chain(&mut self) -> Result<Vec<Vec<u8>>, TpmError> {
+        let mut chain = Vec::new();
+        for number in self.handles(FIRST_OF_CHAIN, MAX_CHAIN)? {
+            if number <= LAST_OF_CHAIN {
+                chain.push(self.read_number(number)?);
+            }
+        }
+        Ok(chain)
+    }
+
+    fn read_number(&mut self, number: u32) -> Result<Vec<u8>, TpmError> {
         let doing = "read the endorsement key's certificate";
         let index = NvIndexTpmHandle::new(number).doing(doing)?;
         let mut object = self
@@ -92,9 +117,9 @@ impl Tpm {
             .doing(doing)?;
         let read = self.read_index(object.into());
         let closed = self.context.tr_close(&mut object).doing(doing);
-        let padded = read?;
+        let content = read?;
         closed?;
-        Ok(Some(unpad(padded)))
+        Ok(content)
     }
 
     /// Reads an NV index whole, in portions that the TPM takes, with the index's own (empty) password.

@@ -6,7 +6,7 @@
 use domain::HashAlg;
 
 use crate::{
-    AkHandle, EkAlg, Tcti,
+    AkHandle, EkAlg, StorageTemplate, Tcti,
     code::{Cause, ResponseCode},
 };
 
@@ -50,6 +50,9 @@ pub enum TpmError {
     /// No template is made here for such an EK.
     #[error("{0} endorsement keys are not supported with this TPM stack")]
     EkUnsupported(EkAlg),
+    /// The storage key is not the one that was pinned: another TPM, a cleared one, or somebody between us and it.
+    #[error("the storage key of template {0} is not the one that this TPM is known by")]
+    AnotherSrk(StorageTemplate),
     /// PCRs were extended again and again between reading and quoting.
     #[error("the PCRs kept changing while they were read")]
     PcrsKeepMoving,
@@ -78,6 +81,10 @@ impl TpmError {
             Self::EkUnsupported(_) => {
                 Some("use an RSA-2048 or ECC P-256 endorsement key, which every TPM has")
             }
+            Self::AnotherSrk(_) => Some(
+                "is this the TPM that the device was enrolled with, and was it never cleared? if so, look at what sits on \
+                 the bus between the CPU and the TPM",
+            ),
             Self::NotChildOfEk | Self::Malformed(_) | Self::Nonsense(_) => None,
         }
     }

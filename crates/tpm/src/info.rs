@@ -6,7 +6,7 @@ use tss_esapi::{
     structures::{AttestInfo, Data, SignatureScheme},
 };
 
-use crate::{Counters, Tpm, TpmError, error::Doing as _, template::StorageParent};
+use crate::{Counters, Tpm, TpmError, error::Doing as _};
 
 /// Who made the TPM and what runs in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,8 @@ impl Tpm {
     /// [`TpmError::Refused`]; `room` may then be partly filled.
     pub fn random(&mut self, room: &mut [u8]) -> Result<(), TpmError> {
         let doing = "read random bytes";
-        self.with_storage_parent(StorageParent::TcgSrk, |tpm, srk| {
+        let parent = self.salting_template();
+        self.with_storage_parent(parent, |tpm, srk| {
             tpm.with_salted_session(srk, tss_esapi::constants::SessionType::Hmac, |tpm, session| {
                 // 32 bytes at most: a TPM gives no more at once than its longest digest.
                 for part in room.chunks_mut(32) {

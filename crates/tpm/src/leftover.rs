@@ -48,10 +48,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        Cause, EkAlg,
-        template::{self, StorageParent},
-    };
+    use crate::{Cause, EkAlg, StorageTemplate, template};
 
     fn open(swtpm: &Swtpm) -> Tpm {
         Tpm::open(&swtpm.tcti().parse().unwrap()).unwrap()
@@ -61,7 +58,7 @@ mod tests {
     fn full_slots_are_explained() {
         let swtpm = Swtpm::start();
         let mut tpm = open(&swtpm);
-        let storage = template::storage_parent(StorageParent::TcgSrk).unwrap();
+        let storage = template::storage_parent(StorageTemplate::TcgEcc).unwrap();
         for _ in 0..3 {
             tpm.with_password(|c| {
                 c.create_primary(Hierarchy::Owner, storage.clone(), None, None, None, None)

@@ -1,30 +1,27 @@
 //! A sealed object outside the TPM: the two parts that the TPM needs back, and the policy under which it releases it.
 //!
-//! Owns: the marshalled form that a `systemd-tpm2` token carries (`TPM2B_PRIVATE`, then `TPM2B_PUBLIC`), its parsing, and
-//! the computation of a PCR policy outside the TPM. An attacker may have written the bytes: a sealed object that releases
-//! under less than its PCR policy is refused.
+//! Owns: the marshalled form that a `systemd-tpm2` token carries (`TPM2B_PRIVATE`, then `TPM2B_PUBLIC`, and a seed where it
+//! waits to be imported), and its parsing. An attacker may have written the bytes: a sealed object that releases under
+//! less than its policy is refused. One that was imported is neither fixedTPM nor fixedParent; it still cannot leave, because
+//! TPM2_Duplicate wants a policy that names this command, and none that is made here does.
 
 use std::{fmt, str::FromStr};
 
-use domain::{PcrSelection, PcrValues};
-use sha2::{Digest as _, Sha256};
 use tss_esapi::{
     interface_types::algorithm::HashingAlgorithm,
-    structures::{Private, Public},
+    structures::{EncryptedSecret, Private, Public},
     traits::{Marshall as _, UnMarshall as _},
 };
 
 use crate::{TpmError, ak::unsized_2b, error::Doing as _};
 
-/// `TPM_CC_PolicyPCR` (TPM 2.0 Library part 2, 6.5.2).
-const CC_POLICY_PCR: u32 = 0x0000_017f;
-
-/// A secret that only one TPM opens, and only while its PCRs are what they were. Nothing in it is secret.
+/// A secret that only one TPM opens, and only under its policy. Nothing in it is secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedObject {
-    /// `TPM2B_PRIVATE`, then `TPM2B_PUBLIC`, marshalled: a token's `tpm2-blob`.
+    /// `TPM2B_PRIVATE`, then `TPM2B_PUBLIC`, marshalled: a token's `tpm2-blob`. Where it was sealed without the TPM and
+    /// that TPM has not imported it yet, a `TPM2B_ENCRYPTED_SECRET` follows, as systemd 255 writes it.
     pub private_then_public: Vec<u8>,
-    /// The digest of the policy, PolicyPCR alone: a token's `tpm2-policy-hash`.
+    /// The digest of the policy: a token's `tpm2-policy-hash`.
     pub policy_hash: [u8; 32],
     /// The template of the primary that it is sealed under: a token's `tpm2-primary-alg`.
     pub primary_alg: PrimaryAlg,
@@ -95,15 +92,21 @@ impl SealedObject {
         })
     }
 
+    /// Whether it was sealed without its TPM, and this has not imported it yet.
+    #[must_use]
+    pub fn waits_for_import(&self) -> bool {
+        self.parts().is_some_and(|parts| parts.seed.is_some())
+    }
+
     /// Takes the parts apart. `None`: malformed, or not a sealed object that `policy_hash` alone releases.
-    pub(crate) fn parts(&self) -> Option<(Private, Public)> {
-        let blob = self.private_then_public.as_slice();
-        let size = blob
-            .first_chunk()
-            .map(|size| usize::from(u16::from_be_bytes(*size)))?;
-        let (private, public) = blob.split_at_checked(size.checked_add(2)?)?;
-        let private = Private::try_from(unsized_2b(private)?).ok()?;
-        let area = unsized_2b(public)?;
+    pub(crate) fn parts(&self) -> Option<Parts> {
+        let (private, rest) = first_2b(&self.private_then_public)?;
+        let (area, rest) = first_2b(rest)?;
+        let seed = match rest {
+            [] => None,
+            seed => Some(EncryptedSecret::try_from(unsized_2b(seed)?).ok()?),
+        };
+        let private = Private::try_from(private).ok()?;
         let public = Public::unmarshall(area).ok()?;
         // What tpm2-tss parsed must be all that was there.
         if public.marshall().ok()? != area {
@@ -118,51 +121,38 @@ impl SealedObject {
         else {
             return None;
         };
+        let fixed = (object_attributes.fixed_tpm(), object_attributes.fixed_parent());
+        // Made here or imported, nothing between; and what waits for import was not made here.
+        let origin = matches!((fixed, &seed), ((true, true), None) | ((false, false), _));
         let sound = *name_hashing_algorithm == HashingAlgorithm::Sha256
             && auth_policy.value() == self.policy_hash
-            && object_attributes.fixed_tpm()
-            && object_attributes.fixed_parent()
+            && origin
             && !object_attributes.user_with_auth();
-        sound.then_some((private, public))
+        sound.then_some(Parts {
+            private,
+            public,
+            seed,
+        })
     }
 }
 
-/// The digest of a policy session after PolicyPCR over these values (TPM 2.0 Library part 3, 23.7).
-pub(crate) fn pcr_policy(pcrs: &PcrValues) -> [u8; 32] {
-    Sha256::new()
-        .chain_update([0; 32])
-        .chain_update(CC_POLICY_PCR.to_be_bytes())
-        .chain_update(marshalled_selection(pcrs.selection()))
-        // The hash of the policy session, not that of the bank.
-        .chain_update(Sha256::digest(pcrs.as_bytes()))
-        .finalize()
-        .into()
+/// What TPM2_Load takes, or TPM2_Import where there is a seed.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) private: Private,
+    pub(crate) public: Public,
+    pub(crate) seed: Option<EncryptedSecret>,
 }
 
-/// `TPML_PCR_SELECTION` with one entry of three octets.
-fn marshalled_selection(selection: &PcrSelection) -> Vec<u8> {
-    let [high, low] = selection.bank().tpm_id().to_be_bytes();
-    let [a, b, c] = selection.bitmap();
-    vec![0, 0, 0, 1, high, low, 3, a, b, c]
+/// The content of the `TPM2B` at the beginning, and what follows it.
+fn first_2b(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (size, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*size)))
 }
 
 #[cfg(test)]
 mod tests {
-    use domain::{HashAlg, PcrIndex};
-
     use super::*;
-
-    #[test]
-    fn pcr_policy_has_systemds_value() {
-        let seven = PcrIndex::try_from(7).unwrap();
-        let selection = PcrSelection::new(HashAlg::Sha256, [seven]).unwrap();
-        let policy = pcr_policy(&PcrValues::new(selection, vec![0; 32]).unwrap());
-        let hex = policy.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        assert_eq!(
-            hex,
-            "8b5682d81b29435d08d79278150611dc7e5923b2fefcce684a09577b40130a8b"
-        );
-    }
 
     #[test]
     fn a_sealed_object_that_its_policy_does_not_guard_is_refused() {
@@ -197,6 +187,16 @@ mod tests {
         let mut longer = good.clone();
         longer.private_then_public.push(0);
         assert!(longer.parts().is_none());
+        let mut half_fixed = good.clone();
+        // fixedTPM is bit 1, fixedParent bit 4.
+        half_fixed.private_then_public[2 + 40 + 2 + 4 + 3] ^= 1 << 1;
+        assert!(half_fixed.parts().is_none());
+        half_fixed.private_then_public[2 + 40 + 2 + 4 + 3] ^= 1 << 4;
+        assert!(half_fixed.parts().is_some() && !half_fixed.waits_for_import());
+        half_fixed.private_then_public.extend([0, 1, 7]);
+        assert!(half_fixed.waits_for_import());
+        half_fixed.private_then_public[2 + 40 + 2 + 4 + 3] ^= 1 << 4 | 1 << 1;
+        assert!(half_fixed.parts().is_none());
         let mut by_password = good;
         // userWithAuth is bit 6 of the attributes, which follow type and nameAlg.
         by_password.private_then_public[2 + 40 + 2 + 4 + 3] |= 1 << 6;

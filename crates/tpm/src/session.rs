@@ -20,7 +20,7 @@ use tss_esapi::{
 };
 
 use crate::{
-    Tcti, TpmError,
+    SrkPin, Tcti, TpmError,
     code::Cause,
     error::{Doing as _, raw_code},
     tcti::Kind,
@@ -35,6 +35,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Tpm {
     pub(crate) context: Context,
+    /// The storage keys that may salt sessions; empty: whichever answers.
+    pub(crate) pins: Vec<SrkPin>,
 }
 
 impl Tpm {
@@ -72,7 +74,10 @@ impl Tpm {
         let conf = tcti.conf().map_err(|error| Attempt::Again(error.to_string()))?;
         match Context::new(conf) {
             Ok(context) => {
-                let mut tpm = Self { context };
+                let mut tpm = Self {
+                    context,
+                    pins: Vec::new(),
+                };
                 if matches!(tcti.kind(), Kind::Socket) {
                     tpm.flush_leftovers();
                 }
@@ -147,6 +152,18 @@ impl Tpm {
 
     /// Whether something is at a persistent handle or NV index. Asks for the list of handles, so that a handle with
     /// nothing there is an answer and no refused command.
+    /// Handles from `first` on, `most` of them, ascending.
+    pub(crate) fn handles(&mut self, first: u32, most: u32) -> Result<Vec<u32>, TpmError> {
+        let doing = "list the TPM's handles";
+        let (data, _) = self
+            .plain(|c| c.get_capability(CapabilityType::Handles, first, most))
+            .doing(doing)?;
+        let CapabilityData::Handles(list) = data else {
+            return Err(TpmError::Nonsense("another capability than the handles"));
+        };
+        Ok(list.into_inner().into_iter().map(u32::from).collect())
+    }
+
     pub(crate) fn exists(&mut self, handle: u32) -> Result<bool, TpmError> {
         let doing = "list the TPM's handles";
         let (data, _) = self

@@ -18,23 +18,13 @@ use tss_esapi::{
     },
 };
 
-use crate::{EkAlg, PrimaryAlg, TpmError, error::Doing as _};
+use crate::{EkAlg, StorageTemplate, TpmError, error::Doing as _};
 
 /// `PolicySecret(TPM_RH_ENDORSEMENT)`: PolicyA of the EK Credential Profile.
 const EK_POLICY: [u8; 32] = [
     0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24, 0xfd,
     0x52, 0xd7, 0x6e, 0x06, 0x52, 0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa,
 ];
-
-/// Under which primary of the owner hierarchy something is sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StorageParent {
-    /// systemd's own template, without noDA and with an empty unique field: what systemd makes and looks for when a
-    /// token names no SRK handle (systemd 252; later ones call it the legacy template).
-    Systemd(PrimaryAlg),
-    /// The TCG's ECC P-256 storage root key, with noDA; often persistent at 0x81000001.
-    TcgSrk,
-}
 
 const DOING: &str = "build a key template";
 
@@ -56,20 +46,35 @@ pub(crate) fn endorsement_key(alg: EkAlg) -> Result<Public, TpmError> {
     }
 }
 
+/// The areas from which the storage primary of a template may have been made. The TCG's has zeros for a point; systemd 254
+/// and tpm2-tools leave it empty, which gives another key.
+pub(crate) fn storage_parents(parent: StorageTemplate) -> Result<Vec<Public>, TpmError> {
+    let mut areas = vec![storage_parent(parent)?];
+    if parent == StorageTemplate::TcgEcc {
+        let attributes = storage_attributes().with_user_with_auth(true).with_no_da(true);
+        areas.push(ecc_storage(
+            attributes.build().doing(DOING)?,
+            Digest::default(),
+            EccPoint::default(),
+        )?);
+    }
+    Ok(areas)
+}
+
 /// The template of a storage primary.
-pub(crate) fn storage_parent(parent: StorageParent) -> Result<Public, TpmError> {
+pub(crate) fn storage_parent(parent: StorageTemplate) -> Result<Public, TpmError> {
     let attributes = storage_attributes().with_user_with_auth(true);
     match parent {
-        StorageParent::TcgSrk => {
+        StorageTemplate::TcgEcc => {
             let attributes = attributes.with_no_da(true).build().doing(DOING)?;
             ecc_storage(attributes, Digest::default(), zero_point()?)
         }
-        StorageParent::Systemd(PrimaryAlg::Ecc) => ecc_storage(
+        StorageTemplate::SystemdEcc => ecc_storage(
             attributes.build().doing(DOING)?,
             Digest::default(),
             EccPoint::default(),
         ),
-        StorageParent::Systemd(PrimaryAlg::Rsa) => rsa_storage(
+        StorageTemplate::SystemdRsa => rsa_storage(
             attributes.build().doing(DOING)?,
             Digest::default(),
             PublicKeyRsa::default(),

@@ -1,0 +1,358 @@
+//! Refusing an older volume of the same device: a counter in the TPM's NV memory, and the generation that a volume carries.
+//!
+//! Owns: the index, its checks and the comparison. A volume carries its [`Generation`] where nobody can change it without
+//! its secret (the authenticated header); the TPM's counter is the youngest one that may open. Who makes a volume of the next
+//! generation writes it first and raises the counter then, so that a power cut between the two leaves both openable.
+//! What the operating system can do: it can raise the counter, and delete it, and then nothing opens until the device is
+//! provisioned again; it cannot lower it. A TPM starts a new counter above the highest that it ever had (TPM 2.0 Library part 1,
+//! 37.2.6), and an index that is no such counter is refused. TPM2_Clear ends it, and every sealed secret with it.
+//! Why no write-locked index with a digest: whoever has the (empty) owner password deletes it and defines another.
+//! Limits: an NV cell lasts some 10^5 writes; a write is one per volume made.
+
+use std::fmt;
+
+use tss_esapi::{
+    attributes::{NvIndexAttributes, NvIndexAttributesBuilder, SessionAttributesBuilder},
+    constants::{NvIndexType, SessionType},
+    handles::{NvIndexHandle, NvIndexTpmHandle, TpmHandle},
+    interface_types::{
+        algorithm::HashingAlgorithm,
+        resource_handles::{NvAuth, Provision},
+        session_handles::AuthSession,
+    },
+    structures::{Digest, NvPublic, NvPublicBuilder},
+};
+
+use crate::{Tpm, TpmError, error::Doing as _};
+
+/// A counter's width in bytes.
+const WIDTH: u16 = 8;
+/// Nobody makes that many volumes between two openings.
+const MOST_STEPS: u64 = 16;
+
+/// Where the counter is: 0x01800000 to 0x01bfffff, the owner's range (TCG "Registry of Reserved TPM 2.0 Handles").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RollbackIndex(u32);
+
+/// Why a number is no index for the counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an NV index of the owner is 0x01800000 to 0x01bfffff")]
+pub struct InvalidIndex;
+
+impl RollbackIndex {
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for RollbackIndex {
+    /// 0x01800020.
+    fn default() -> Self {
+        Self(0x0180_0020)
+    }
+}
+
+impl TryFrom<u32> for RollbackIndex {
+    type Error = InvalidIndex;
+
+    fn try_from(index: u32) -> Result<Self, InvalidIndex> {
+        match index {
+            0x0180_0000..=0x01bf_ffff => Ok(Self(index)),
+            _ => Err(InvalidIndex),
+        }
+    }
+}
+
+impl fmt::Display for RollbackIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#010x}", self.0)
+    }
+}
+
+/// How often the volume of a device was made anew, as its TPM counts. Generations of one TPM only ever grow, not
+/// always by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// The one that a volume made now should carry.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Why a volume is not fresh, or its counter not usable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RollbackError {
+    /// An older volume was put back.
+    #[error("the volume is of generation {volume} and the TPM knows of {tpm}: an older volume was put back")]
+    Older {
+        /// The volume's.
+        volume: Generation,
+        /// The TPM's.
+        tpm: Generation,
+    },
+    /// Further ahead than a power cut explains.
+    #[error("the volume is of generation {volume}, too far ahead of the TPM's {tpm}")]
+    TooFarAhead {
+        /// The volume's.
+        volume: Generation,
+        /// The TPM's.
+        tpm: Generation,
+    },
+    /// The index is not there.
+    #[error("no rollback counter is at NV index {0}")]
+    Missing(RollbackIndex),
+    /// Something else is there.
+    #[error("what is at NV index {0} is not a rollback counter")]
+    Foreign(RollbackIndex),
+    /// The TPM.
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
+}
+
+impl RollbackError {
+    /// What a person can do about it, where something can be done.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Older { .. } | Self::TooFarAhead { .. } => {
+                Some("put the device's newest volume back, or provision it anew")
+            }
+            Self::Missing(_) => Some("was the TPM cleared or the counter deleted? provision the device anew"),
+            Self::Foreign(_) => Some("choose another index; tpm2_nvreadpublic lists what is there"),
+            Self::Tpm(error) => error.hint(),
+        }
+    }
+}
+
+/// That a volume is not older than its TPM knows. Made by [`Tpm::check_generation`] alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotRolledBack {
+    volume: Generation,
+    tpm: Generation,
+}
+
+impl NotRolledBack {
+    /// Whether the volume was written and the counter not raised yet: [`Tpm::raise_generation`] does it.
+    #[must_use]
+    pub fn is_ahead(&self) -> bool {
+        self.volume > self.tpm
+    }
+}
+
+impl Tpm {
+    /// Makes the counter, or takes the sound one that is there, and reads it.
+    ///
+    /// # Errors
+    /// [`RollbackError::Foreign`], [`RollbackError::Tpm`].
+    pub fn define_generation(&mut self, index: RollbackIndex) -> Result<Generation, RollbackError> {
+        if self.exists(index.get())? {
+            return self.generation(index);
+        }
+        let doing = "define the rollback counter";
+        let public = NvPublicBuilder::new()
+            .with_nv_index(NvIndexTpmHandle::new(index.get()).doing(doing)?)
+            .with_index_name_algorithm(HashingAlgorithm::Sha256)
+            .with_index_attributes(attributes()?)
+            .with_index_auth_policy(Digest::default())
+            .with_data_area_size(usize::from(WIDTH))
+            .build()
+            .doing(doing)?;
+        let defined = self
+            .with_password(|c| c.nv_define_space(Provision::Owner, None, public))
+            .doing(doing)?;
+        let mut object = defined.into();
+        self.context.tr_close(&mut object).doing(doing)?;
+        // A counter cannot be read before its first step.
+        self.step(index)?;
+        self.generation(index)
+    }
+
+    /// Reads the counter; the answer is authenticated by a salted session.
+    ///
+    /// # Errors
+    /// [`RollbackError::Missing`], [`RollbackError::Foreign`], [`RollbackError::Tpm`].
+    pub fn generation(&mut self, index: RollbackIndex) -> Result<Generation, RollbackError> {
+        self.with_counter(index, |tpm, handle, session| {
+            let doing = "read the rollback counter";
+            tpm.encrypt_only(session)?;
+            let read = tpm
+                .context
+                .execute_with_session(Some(session), |c| {
+                    c.nv_read(NvAuth::NvIndex(handle), handle, WIDTH, 0)
+                })
+                .doing(doing)?;
+            let bytes = read
+                .value()
+                .try_into()
+                .map_err(|_| TpmError::Nonsense("a counter of another width"))?;
+            Ok(Generation(u64::from_be_bytes(bytes)))
+        })
+    }
+
+    /// Compares a volume's generation with the counter.
+    ///
+    /// # Errors
+    /// [`RollbackError`].
+    pub fn check_generation(
+        &mut self,
+        index: RollbackIndex,
+        volume: Generation,
+    ) -> Result<NotRolledBack, RollbackError> {
+        let tpm = self.generation(index)?;
+        if volume < tpm {
+            return Err(RollbackError::Older { volume, tpm });
+        }
+        if volume.0.saturating_sub(tpm.0) > MOST_STEPS {
+            return Err(RollbackError::TooFarAhead { volume, tpm });
+        }
+        Ok(NotRolledBack { volume, tpm })
+    }
+
+    /// Raises the counter to the generation of a volume that was found fresh: what is older does not open any more.
+    ///
+    /// # Errors
+    /// [`RollbackError`].
+    pub fn raise_generation(
+        &mut self,
+        index: RollbackIndex,
+        fresh: NotRolledBack,
+    ) -> Result<Generation, RollbackError> {
+        let mut now = self.generation(index)?;
+        // Bounded: `fresh` is at most some steps ahead of a counter that never goes back.
+        while now < fresh.volume {
+            self.step(index)?;
+            now = self.generation(index)?;
+        }
+        Ok(now)
+    }
+
+    /// Deletes the counter. No volume with a generation opens any more, and a counter that is made again starts higher.
+    ///
+    /// # Errors
+    /// [`RollbackError::Missing`], [`RollbackError::Foreign`], [`RollbackError::Tpm`].
+    pub fn delete_generation(&mut self, index: RollbackIndex) -> Result<(), RollbackError> {
+        let doing = "delete the rollback counter";
+        let handle = self.open_counter(index)?;
+        let deleted = self
+            .with_password(|c| c.nv_undefine_space(Provision::Owner, handle))
+            .doing(doing);
+        // tss-esapi has forgotten it where that succeeded.
+        let _ = self.context.tr_close(&mut handle.into());
+        Ok(deleted?)
+    }
+
+    fn step(&mut self, index: RollbackIndex) -> Result<(), RollbackError> {
+        self.with_counter(index, |tpm, handle, session| {
+            let doing = "raise the rollback counter";
+            // Nothing goes either way that could be encrypted.
+            let (none, mask) = SessionAttributesBuilder::new()
+                .with_decrypt(false)
+                .with_encrypt(false)
+                .build();
+            tpm.context
+                .tr_sess_set_attributes(session, none, mask)
+                .doing(doing)?;
+            tpm.context
+                .execute_with_session(Some(session), |c| c.nv_increment(NvAuth::NvIndex(handle), handle))
+                .doing(doing)
+        })
+    }
+
+    /// Runs `f` on the counter with a salted session that authorizes and authenticates, and forgets it here.
+    fn with_counter<T>(
+        &mut self,
+        index: RollbackIndex,
+        f: impl FnOnce(&mut Self, NvIndexHandle, AuthSession) -> Result<T, TpmError>,
+    ) -> Result<T, RollbackError> {
+        let handle = self.open_counter(index)?;
+        let template = self.salting_template();
+        let result = self.with_storage_parent(template, |tpm, srk| {
+            tpm.with_salted_session(srk, SessionType::Hmac, |tpm, session| f(tpm, handle, session))
+        });
+        let closed = self
+            .context
+            .tr_close(&mut handle.into())
+            .doing("forget the rollback counter");
+        let value = result?;
+        closed?;
+        Ok(value)
+    }
+
+    /// Names the index, which must be a counter of ours: its Name goes into every session's HMAC, so what a meddling bus
+    /// says of it here is checked there.
+    fn open_counter(&mut self, index: RollbackIndex) -> Result<NvIndexHandle, RollbackError> {
+        let doing = "open the rollback counter";
+        if !self.exists(index.get())? {
+            return Err(RollbackError::Missing(index));
+        }
+        let number = NvIndexTpmHandle::new(index.get()).doing(doing)?;
+        let mut object = self
+            .plain(|c| c.tr_from_tpm_public(TpmHandle::NvIndex(number)))
+            .doing(doing)?;
+        let handle = NvIndexHandle::from(object);
+        let read = self.plain(|c| c.nv_read_public(handle)).doing(doing);
+        let sound = read.and_then(|(public, _)| is_ours(&public));
+        if sound == Ok(true) {
+            return Ok(handle);
+        }
+        self.context.tr_close(&mut object).doing(doing)?;
+        sound?;
+        Err(RollbackError::Foreign(index))
+    }
+}
+
+fn is_ours(public: &NvPublic) -> Result<bool, TpmError> {
+    let found = public.attributes();
+    let unwritten = attributes()?;
+    let written = attributes_written()?;
+    Ok(public.name_algorithm() == HashingAlgorithm::Sha256
+        && public.authorization_policy().is_empty()
+        && public.data_size() == usize::from(WIDTH)
+        && (found == unwritten || found == written))
+}
+
+fn attributes() -> Result<NvIndexAttributes, TpmError> {
+    builder().build().doing("define the rollback counter")
+}
+
+fn attributes_written() -> Result<NvIndexAttributes, TpmError> {
+    builder()
+        .with_written(true)
+        .build()
+        .doing("define the rollback counter")
+}
+
+/// noDA: its password is empty, and a lockout must not keep volumes closed.
+fn builder() -> NvIndexAttributesBuilder {
+    NvIndexAttributesBuilder::new()
+        .with_nv_index_type(NvIndexType::Counter)
+        .with_auth_write(true)
+        .with_auth_read(true)
+        .with_no_da(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_are_the_owners() {
+        assert_eq!(RollbackIndex::default().to_string(), "0x01800020");
+        assert_eq!(RollbackIndex::try_from(0x0180_0020), Ok(RollbackIndex::default()));
+        for bad in [0x017f_ffff, 0x01c0_0002, 0x8180_0000, 0] {
+            assert_eq!(RollbackIndex::try_from(bad), Err(InvalidIndex), "{bad:#x}");
+        }
+        assert_eq!(Generation(7).next(), Generation(8));
+    }
+}
