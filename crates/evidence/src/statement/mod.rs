@@ -106,7 +106,8 @@ impl ImageStatement {
         if statement.to_be_signed() != bytes {
             return Err(StatementError::NotCanonical);
         }
-        if !statement.pcrs.is_sorted_by(|a, b| a < b) || statement.selection().is_none() {
+        // A selection names no PCR twice.
+        if !statement.pcrs.is_sorted() || statement.selection().is_none() {
             return Err(StatementError::Pcrs);
         }
         Ok(statement)

@@ -5,7 +5,7 @@ use crate::forge::{
     log::{BANKS, IPL, agile, agile_with, boot, boot_quoted, header, le, sha1_event, spec_id, variable},
 };
 use domain::HashAlg;
-use evidence::eventlog::{EventLog, LogError, MAX_LOG_LEN, UefiVariable};
+use evidence::eventlog::{EventLog, LogError, LogFormat, MAX_LOG_LEN, UefiVariable};
 use proptest::prelude::*;
 
 fn refused(bytes: &[u8]) -> LogError {
@@ -28,6 +28,9 @@ fn padding_is_no_event_and_alone_no_log() {
 
 #[test]
 fn oversize_logs_are_not_read() {
+    let mut longest = header();
+    longest.resize(MAX_LOG_LEN, 0);
+    assert_eq!(EventLog::parse(&longest).unwrap().events().len(), 1);
     assert_eq!(
         refused(&vec![1; MAX_LOG_LEN + 1]),
         LogError::TooLong(MAX_LOG_LEN + 1)
@@ -93,6 +96,9 @@ fn malformed_headers_are_refused() {
         refused(&header(&version_1)),
         LogError::Header("its version is not 2")
     );
+    // A header that counts as an event is none: events of the first format begin with anything.
+    let measured = sha1_event(0, IPL, &[0; 20], &good);
+    assert_eq!(EventLog::parse(&measured).unwrap().format(), LogFormat::Sha1);
     // A confidential VM's log (CCEL): the same form, registers of the processor.
     let registers = sha1_event(1, 3, &[0; 20], &good);
     assert_eq!(refused(&registers), LogError::OtherRegisters(1));

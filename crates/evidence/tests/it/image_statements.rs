@@ -363,7 +363,9 @@ fn the_file_is_one_object_of_three_fields() {
             "{bad}"
         );
     }
-    let long = format!("{good}{}", " ".repeat(MAX_STATEMENT_LEN));
+    let longest = format!("{good:MAX_STATEMENT_LEN$}");
+    assert!(judge(mix(&builder.key), Some(&longest)).is_ok());
+    let long = format!("{longest} ");
     assert_eq!(
         unreadable(&long, &builder.key),
         StatementError::TooLong(long.len())
