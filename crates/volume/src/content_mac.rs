@@ -168,7 +168,7 @@ mod tests {
         leaf.update(b"content and more", 7);
         leaf.update(b"zeros", 0);
         leaves.end(0, leaf);
-        let other = super::tests::leaves(&[(0, b"content")]);
+        let other = tests::leaves(&[(0, b"content")]);
         let mac = |leaves: Leaves| leaves.mac(DataCipher::AesXts, &key(1), 7).unwrap();
         let (one, two) = (mac(leaves), mac(other));
         assert_eq!(one, two);

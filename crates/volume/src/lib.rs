@@ -46,6 +46,8 @@ mod source;
 mod stream;
 mod survey;
 mod target;
+#[cfg(test)]
+mod testing;
 mod token;
 mod unsupported;
 mod validate;
