@@ -58,6 +58,7 @@ pub fn offline(data: &[u8]) {
         qualifying_data: &good.qualifying_data,
         policy: None,
         event_log: None,
+        image_statement: None,
         allow_sha1: false,
     };
     if let Ok(examination) = examine(&case)

@@ -8,10 +8,14 @@ mod adapters;
 mod boot;
 mod cli;
 mod commands;
+mod ek_roots;
 mod engine;
 #[cfg_attr(
     not(test),
-    expect(dead_code, reason = "the manifest's keys for it and `volume recover` are not there yet")
+    expect(
+        dead_code,
+        reason = "the manifest's keys for it and `volume recover` are not there yet"
+    )
 )]
 mod escrow;
 mod failure;

@@ -3,16 +3,19 @@
 //! Owns: the reading, and turning bytes from the TPM into checked keys. Changes nothing. The TPM is whoever answers;
 //! what it says is checked against templates here and proven by credential activation later.
 
-use domain::{DeviceId, EkDigest, PcrIndex};
-use evidence::{AttestationKey, EndorsementKey, ak_names};
+use std::collections::BTreeMap;
+
+use domain::{DeviceId, EkDigest, PcrIndex, PcrValue, UnixTime};
+use evidence::{AttestationKey, DenyList, EndorsementKey, GoldenSet, ak_names};
+use manifest::EkTrust;
 use registry::{DeviceRecord, Registry};
-use tpm::{AkInfo, SealedObject, UnsealError};
+use tpm::{AkInfo, EkInfo, SealedObject, UnsealError};
 use volume::SystemdTpm2;
 
 use crate::{
     failure::Failure,
     journal::{Entry, wrote},
-    plan::{AkSeen, Observed, Registered, VolumeSeen, Wanted},
+    plan::{AkSeen, Observed, Registered, VolumeSeen, Wanted, certified},
     ports::{Content, Found, Ports, Tpm, VolumeFault},
 };
 
@@ -50,7 +53,16 @@ pub(crate) async fn observe(
     let registered = registry.device(device).await.map_err(Failure::registry)?;
     let entries = ports.journals.read(&journal_path(&wanted.volume))?;
     let mut tpm = ports.tpms.open(&wanted.tcti).map_err(Failure::tpm(device))?;
-    let ek = endorsement_key(&mut *tpm, wanted)?;
+    let info = tpm.endorsement_key(wanted.ek_alg).map_err(Failure::tpm(device))?;
+    let ek = endorsement_key(&info, device)?;
+    let now = ports.clock.now();
+    let certified = match &wanted.ek_trust {
+        EkTrust::Chain(chain) => {
+            let deny = DenyList::new(chain.deny.iter().cloned());
+            Some(certified(&ek, &info, &wanted.roots, &deny, now))
+        }
+        EkTrust::FirstUse | EkTrust::Allow(_) => None,
+    };
     let ak = tpm.read_ak(wanted.ak_handle).map_err(Failure::tpm(device))?;
     let ak = ak.map_or(AkSeen::Nothing, |ak| judge_ak(&ek, ak));
     let volume = look_at_volume(ports, &mut *tpm, wanted, &entries, &ek.digest())?;
@@ -60,10 +72,11 @@ pub(crate) async fn observe(
     };
     Ok(Observed {
         ek: ek.digest(),
+        certified,
         ek_owner: roll.owner(&ek.digest()),
         ak,
         uninitialised: uninitialised(&mut *tpm, wanted)?,
-        differing: differing(&mut *tpm, wanted)?,
+        differing: differing(&mut *tpm, wanted, now)?,
         volume,
         registered,
         journal_entries: entries.len(),
@@ -77,13 +90,10 @@ pub(crate) fn journal_path(volume: &std::path::Path) -> std::path::PathBuf {
     name.into()
 }
 
-/// Reads the endorsement key and checks it against the TCG's template.
-pub(crate) fn endorsement_key(tpm: &mut dyn Tpm, wanted: &Wanted) -> Result<EndorsementKey, Failure> {
-    let info = tpm
-        .endorsement_key(wanted.ek_alg)
-        .map_err(Failure::tpm(&wanted.device))?;
+/// Checks an endorsement key against the TCG's template.
+fn endorsement_key(info: &EkInfo, device: &DeviceId) -> Result<EndorsementKey, Failure> {
     EndorsementKey::new(&info.public).map_err(|source| Failure::Ek {
-        device: wanted.device.clone(),
+        device: device.clone(),
         source,
     })
 }
@@ -155,13 +165,34 @@ fn uninitialised(tpm: &mut dyn Tpm, wanted: &Wanted) -> Result<Vec<PcrIndex>, Fa
     Ok(empty.map(|(index, _)| index).collect())
 }
 
-fn differing(tpm: &mut dyn Tpm, wanted: &Wanted) -> Result<Vec<PcrIndex>, Failure> {
+/// PCRs that are not what the policy expects: the exact values, and those of the nearest golden set that has not ended.
+fn differing(tpm: &mut dyn Tpm, wanted: &Wanted, now: UnixTime) -> Result<Vec<PcrIndex>, Failure> {
     let (Some(evidence), Some(pcrs)) = (&wanted.evidence, wanted.evidence_pcrs()) else {
         return Ok(Vec::new());
     };
     let values = tpm.read_pcrs(&pcrs).map_err(Failure::tpm(&wanted.device))?;
-    let other = values
+    let found: BTreeMap<PcrIndex, PcrValue> = values.iter().collect();
+    let against = |expected: &BTreeMap<PcrIndex, PcrValue>| -> Vec<PcrIndex> {
+        let other = expected
+            .iter()
+            .filter(|(index, value)| found.get(index) != Some(value));
+        other.map(|(index, _)| *index).collect()
+    };
+    let parts = evidence.parts();
+    let mut differing = against(&parts.exact);
+    let is_live = |set: &&GoldenSet| set.until.is_none_or(|until| now < until);
+    let nearest = parts
+        .golden
         .iter()
-        .filter(|(index, value)| evidence.parts().exact.get(index) != Some(value));
-    Ok(other.map(|(index, _)| index).collect())
+        .filter(is_live)
+        .map(|set| against(&set.values));
+    let all = || {
+        parts
+            .golden
+            .first()
+            .map(|set| set.values.keys().copied().collect())
+    };
+    differing.extend(nearest.min_by_key(Vec::len).or_else(all).unwrap_or_default());
+    differing.sort();
+    Ok(differing)
 }

@@ -4,14 +4,16 @@
 //! the manifest says, the working folder for what the command line says).
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use domain::{DeviceId, FleetName};
-use manifest::Fleet;
+use domain::{DeviceId, FleetName, ProfileName};
+use evidence::Roots;
+use manifest::{EkTrust, Fleet, KeyStore};
 use registry::{Absent, ClientIdentity, Options, Registry, RegistryUrl, TlsFiles, User};
 
 use crate::{
@@ -57,6 +59,7 @@ impl Loaded {
         let choice = Choice {
             folder: args.output_dir.clone().unwrap_or_else(|| self.folder.clone()),
             tcti: args.tcti.clone(),
+            roots: self.roots(&args.devices)?,
             force: args.force,
             force_uninitialised: args.force_uninitialised_pcrs,
         };
@@ -81,6 +84,22 @@ impl Loaded {
         Ok(list)
     }
 
+    /// The makers' certificates of the profiles that want a chain; of all profiles, or those of `devices`.
+    pub(crate) fn roots(&self, devices: &[DeviceId]) -> Result<BTreeMap<ProfileName, Roots>, Failure> {
+        let mut all = BTreeMap::new();
+        for (name, profile) in &self.fleet.profiles {
+            let mut its = self.fleet.devices.iter().filter(|device| device.profile == *name);
+            let is_used = devices.is_empty() || its.any(|device| devices.contains(&device.id));
+            let KeyStore::Tpm(store) = &profile.key_store else {
+                continue;
+            };
+            if let (EkTrust::Chain(chain), true) = (&store.ek_trust, is_used) {
+                all.insert(name.clone(), roots(&self.folder.join(&chain.roots), name)?);
+            }
+        }
+        Ok(all)
+    }
+
     fn has(&self, id: &DeviceId) -> bool {
         self.fleet.devices.iter().any(|device| device.id == *id)
     }
@@ -97,6 +116,30 @@ impl Loaded {
         };
         open(&url, args, &self.fleet.name, absent).await
     }
+}
+
+/// Reads a folder of makers' certificates. Every file of it counts: one that cannot be read could be the root that a fleet
+/// rests on, and a folder without any root trusts nobody.
+fn roots(folder: &Path, profile: &ProfileName) -> Result<Roots, Failure> {
+    let files = crate::ek_roots::files(folder)?;
+    let roots = Roots::read(
+        files
+            .iter()
+            .map(|(name, bytes)| (name.as_str(), bytes.as_slice())),
+    );
+    if roots.root_subjects().next().is_none() {
+        let left_out: Vec<String> = roots.unreadable().iter().map(ToString::to_string).collect();
+        let hint = match left_out.as_slice() {
+            [] => "put the self-signed certificates of your TPMs' makers there, DER or PEM".to_owned(),
+            files => format!("these cannot be read: {}", files.join("; ")),
+        };
+        let message = format!(
+            "profile '{profile}': there is no root certificate in '{}'",
+            folder.display()
+        );
+        return Err(Failure::Usage(message, Some(hint)));
+    }
+    Ok(roots)
 }
 
 /// Opens the registry of the fleet that `device` commands name. It must be there: none is made for a mistyped path.

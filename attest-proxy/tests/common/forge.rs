@@ -131,6 +131,7 @@ impl Tpm {
         TpmIdentity {
             ek: EkDigest::of(self.public.as_bytes()),
             ek_certificate: None,
+            ek_certified: None,
             ek_trust: EkTrust::FirstUse,
             ak_public: self.public.clone(),
             ak_qualified_name: self.qualified_name.clone(),

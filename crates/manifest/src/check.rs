@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use domain::{HashAlg, PcrIndex, PcrSelection, PcrValue, PolicyName, ProfileName};
-
-use evidence::DeclaredPolicy;
+use domain::{HashAlg, PcrSelection, PolicyName, ProfileName};
 
 use crate::{
+    evidence::{For, evidence_policy, refuse_resettable},
     fleet::{DEVICE_PLACEHOLDER, Device, EkKind, Fleet, KeyStore, Policy, Profile, TpmStore, VolumeSpec},
     hint::nearest_or_list,
     leaf::{AkHandle, ByteSize, KeyStoreName, SessionTtl, TctiText},
@@ -63,7 +62,7 @@ fn policy(raw: &Spot<raw::PolicySection>, findings: &mut Findings) -> Option<Pol
         .and_then(|models| model_names(models, findings));
     let evidence = match &section.evidence {
         None => Some(None),
-        Some(evidence) => evidence_policy(&evidence.value, findings).map(Some),
+        Some(evidence) => evidence_policy(evidence, For::Fleet, findings).map(Some),
     };
     Some(Policy {
         models: models?,
@@ -102,51 +101,6 @@ fn model_names(models: &Spot<Vec<Spot<String>>>, findings: &mut Findings) -> Opt
         }
     }
     Some(names)
-}
-
-/// What a quote must show; findings where it would show nothing.
-pub(crate) fn evidence_policy(raw: &raw::EvidenceSection, findings: &mut Findings) -> Option<DeclaredPolicy> {
-    let bank = raw.bank.as_ref().map_or(HashAlg::Sha256, |bank| bank.value);
-    let uninitialised = raw.allow_uninitialised.as_ref().is_some_and(|allow| allow.value);
-    let table = raw.pcrs.as_ref()?;
-    let Entries { list, is_empty } = &table.value;
-    if *is_empty {
-        let hint = Some(
-            "name at least one, or leave out `evidence`: then the pre-shared key alone is enough".to_owned(),
-        );
-        findings.push(table.span.clone(), "a quote over no PCR proves nothing", hint);
-    }
-    let mut pcrs = BTreeMap::new();
-    for (index, text) in list {
-        refuse_resettable(index, findings);
-        match PcrValue::from_hex(bank, &text.value) {
-            Err(wrong) => findings.push(text.span.clone(), wrong.to_string(), None),
-            Ok(value) if value.is_uninitialised() && !uninitialised => {
-                let hint = Some(
-                    "every machine that was never measured shows this; `allow-uninitialised = true` takes it all the same"
-                        .to_owned(),
-                );
-                findings.push(text.span.clone(), "nothing was measured into this PCR", hint);
-            }
-            Ok(value) => {
-                pcrs.insert(index.value, value);
-            }
-        }
-    }
-    if !findings.is_empty() {
-        return None;
-    }
-    DeclaredPolicy::exact(bank, pcrs)
-        .map_err(|wrong| findings.push(table.span.clone(), wrong.to_string(), None))
-        .ok()
-}
-
-fn refuse_resettable(index: &Spot<PcrIndex>, findings: &mut Findings) {
-    if index.value.is_resettable() {
-        let hint = Some("16 and 23 are for debugging and applications; choose others".to_owned());
-        let message = format!("PCR {} can be reset by any program", index.value);
-        findings.push(index.span.clone(), message, hint);
-    }
 }
 
 fn profile(raw: &Spot<raw::ProfileSection>, findings: &mut Findings) -> Option<Profile> {

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use domain::{Audience, DeviceId, EkDigest, FleetName, PcrSelection, PolicyName, ProfileName};
-use evidence::DeclaredPolicy;
+use evidence::{DeclaredPolicy, certificate::DenyRule};
 
 /// A whole fleet: what its devices are, must prove and may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +90,18 @@ pub enum EkTrust {
     FirstUse,
     /// Only these, at least one.
     Allow(Vec<EkDigest>),
+    /// Those whose certificate leads to a TPM maker's root.
+    Chain(EkChain),
+}
+
+/// Whose certificates are believed, and of which firmware not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EkChain {
+    /// The folder of makers' roots and intermediates; a relative path is from the manifest's folder.
+    pub roots: String,
+    /// Firmware that is refused.
+    pub deny: Vec<DenyRule>,
 }
 
 /// The encrypted volume of a device.

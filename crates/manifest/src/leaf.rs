@@ -5,20 +5,20 @@
 
 use std::time::Duration;
 
-use domain::{Audience, DeviceId, EkDigest, FleetName, HashAlg, PcrIndex, PolicyName, ProfileName};
+use domain::{Audience, DeviceId, FleetName, HashAlg, PcrIndex, PolicyName, ProfileName};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::{
-    fleet::{DEVICE_PLACEHOLDER, EkKind, EkTrust},
+    fleet::{DEVICE_PLACEHOLDER, EkKind},
     hint::nearest_or_list,
-    walk::{Findings, Key, Read, Section, Spot, Value, wrong_type},
+    walk::{Findings, Key, Read, Value, wrong_type},
 };
 
 /// What is wrong with a leaf: message and hint.
-type Wrong = (String, Option<String>);
+pub(crate) type Wrong = (String, Option<String>);
 
 /// Reads a string leaf by `parse`.
-fn text_leaf<T>(
+pub(crate) fn text_leaf<T>(
     value: &Value<'_>,
     findings: &mut Findings,
     parse: impl FnOnce(&str) -> Result<T, Wrong>,
@@ -183,79 +183,6 @@ impl Key for PcrIndex {
 
 fn pcr_hint() -> Option<String> {
     Some("7 is Secure Boot, 4 the boot loader, 11 the unified kernel image".to_owned())
-}
-
-impl Read for EkDigest {
-    fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9a-fA-F]{64}$" })
-    }
-
-    fn read(value: &Value<'_>, findings: &mut Findings) -> Option<Self> {
-        text_leaf(value, findings, |text| {
-            text.parse().map_err(|wrong: domain::digest::InvalidDigest| {
-                let hint = "`provisioner plan` prints the digest of the TPM's endorsement key";
-                (wrong.to_string(), Some(hint.to_owned()))
-            })
-        })
-    }
-}
-
-impl Read for EkTrust {
-    const DEFINITION: Option<&'static str> = Some("ek-trust");
-
-    fn schema(generator: &mut SchemaGenerator) -> Schema {
-        let digests = generator.subschema_for::<Spot<Vec<Spot<EkDigest>>>>();
-        json_schema!({ "oneOf": [
-            { "const": "first-use" },
-            {
-                "type": "object",
-                "properties": { "allow": digests },
-                "required": ["allow"],
-                "additionalProperties": false,
-            },
-        ] })
-    }
-
-    fn read(value: &Value<'_>, findings: &mut Findings) -> Option<Self> {
-        const FORMS: &str = "write \"first-use\", or { allow = [\"<digest>\", ..] }";
-        match value.get_ref().as_str() {
-            Some("first-use") => return Some(Self::FirstUse),
-            Some(other) => {
-                findings.push(
-                    value.span(),
-                    format!("`{other}` is no reason for trust"),
-                    Some(FORMS.to_owned()),
-                );
-                return None;
-            }
-            None if !value.get_ref().is_table() => {
-                wrong_type(value, "a string or a table", findings);
-                return None;
-            }
-            None => {}
-        }
-        let section = Section::open(value, findings)?;
-        let allow = section.required::<Vec<Spot<EkDigest>>>(
-            "allow",
-            "the SHA-256 digests of the endorsement keys to trust",
-            findings,
-        );
-        section.close(&["allow"], findings);
-        let allow = allow?;
-        if value
-            .get_ref()
-            .get("allow")
-            .and_then(|list| list.get_ref().as_array())
-            .is_some_and(|list| list.is_empty())
-        {
-            let hint = Some("no device could ever be enrolled".to_owned());
-            findings.push(allow.span, "the list of endorsement keys is empty", hint);
-            return None;
-        }
-        Some(Self::Allow(
-            allow.value.into_iter().map(|digest| digest.value).collect(),
-        ))
-    }
 }
 
 /// How long a session lasts.

@@ -14,11 +14,12 @@ mod fleet;
 mod hint;
 mod leaf;
 mod raw;
+mod trust;
 mod walk;
 
 pub use diagnostics::{Diagnostics, Finding, Position};
 pub use evidence::parse_evidence;
-pub use fleet::{Device, EkKind, EkTrust, Fleet, KeyStore, Policy, Profile, TpmStore, VolumeSpec};
+pub use fleet::{Device, EkChain, EkKind, EkTrust, Fleet, KeyStore, Policy, Profile, TpmStore, VolumeSpec};
 
 use walk::{Findings, Read as _, Spot};
 

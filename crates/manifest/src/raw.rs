@@ -6,6 +6,7 @@
 use domain::{Audience, DeviceId, FleetName, HashAlg, PcrIndex, PolicyName, ProfileName};
 
 use crate::{
+    evidence::EvidenceSection,
     fleet::{EkKind, EkTrust},
     leaf::{
         AkHandle, ByteSize, KeyStoreName, ProxyUrl, RegistryText, SessionTtl, TctiText, VersionOne,
@@ -57,18 +58,6 @@ section! {
 }
 
 section! {
-    /// What a quote must show.
-    EvidenceSection as "evidence" {
-        /// The PCR bank (sha256 when absent).
-        optional "bank" bank: HashAlg,
-        /// Exact values: PCR index to hexadecimal digest.
-        required "pcrs" pcrs: Entries<PcrIndex, String>,
-        /// Take values that are all zero or all ones, which is what nothing has measured into.
-        optional "allow-uninitialised" allow_uninitialised: bool,
-    }
-}
-
-section! {
     /// What the devices of one kind share.
     ProfileSection as "profile" {
         /// What keeps the secret that opens the volume.
@@ -79,7 +68,7 @@ section! {
         optional "ak-handle" ak_handle: AkHandle,
         /// The endorsement key that identifies the TPM (rsa-2048 when absent).
         optional "ek" ek: EkKind,
-        /// Why an endorsement key is believed: "first-use", or a list of digests.
+        /// Why an endorsement key is believed: by its certificate (roots), by a list (allow), or "first-use".
         required "ek-trust" ek_trust: EkTrust,
         /// Whether the firmware measures the boot into the TPM; without it a quote tells which TPM answered, not which software runs.
         required "measured-boot" measured_boot: bool,

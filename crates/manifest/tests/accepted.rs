@@ -10,7 +10,8 @@
 
 use std::time::Duration;
 
-use domain::{HashAlg, PcrIndex, PcrValue};
+use domain::{HashAlg, PcrIndex, PcrValue, UnixTime};
+use evidence::DenyList;
 use manifest::{EkKind, EkTrust, Fleet, KeyStore, parse};
 use sha2::{Digest as _, Sha256};
 
@@ -75,15 +76,16 @@ fn the_demo_is_one_kiosk_in_a_software_tpm() {
 #[test]
 fn the_kiosk_fleet_uses_every_key() {
     let fleet = fleet(KIOSKS);
-    assert_eq!(fleet.devices.len(), 3);
-    let (bench, workshop) = fleet.of(&fleet.devices[2]).unwrap();
+    assert_eq!(fleet.devices.len(), 4);
+    let (bench, workshop) = fleet.of(&fleet.devices[3]).unwrap();
     assert!(workshop.evidence.is_none());
     assert_eq!(workshop.session_ttl, Duration::from_secs(3600));
-    assert_eq!(fleet.devices[2].tcti.as_deref(), Some("device:/dev/tpmrm1"));
+    assert_eq!(fleet.devices[3].tcti.as_deref(), Some("device:/dev/tpmrm1"));
     let KeyStore::Tpm(store) = &bench.key_store else {
         panic!("another key store")
     };
     assert_eq!(store.tcti, "device:/dev/tpmrm0", "the default");
+    assert_eq!(store.ek_trust, EkTrust::FirstUse);
     let (kiosk, _) = fleet.of(&fleet.devices[0]).unwrap();
     let KeyStore::Tpm(store) = &kiosk.key_store else {
         panic!("another key store")
@@ -93,6 +95,69 @@ fn the_kiosk_fleet_uses_every_key() {
     };
     assert_eq!(allowed.len(), 2);
     assert!(kiosk.measured_boot);
+}
+
+#[test]
+fn the_kiosks_have_exact_values_and_golden_sets_that_overlap() {
+    let fleet = fleet(KIOSKS);
+    let (_, policy) = fleet.of(&fleet.devices[0]).unwrap();
+    let evidence = policy.evidence.as_ref().unwrap();
+    assert_eq!(evidence.selection().to_string(), "sha256:4,7,11");
+    let parts = evidence.parts();
+    assert_eq!(
+        parts.exact.keys().map(|index| index.get()).collect::<Vec<_>>(),
+        [7]
+    );
+    let ends = parts.golden.iter().map(|set| (set.name.as_str(), set.until));
+    let until = UnixTime::from_secs(1_796_083_200);
+    assert_eq!(
+        ends.collect::<Vec<_>>(),
+        [("2026-09", Some(until)), ("2026-10", None)]
+    );
+    let events = &parts.golden_events[&"2026-10".parse().unwrap()];
+    assert_eq!(events[&pcr(11)].len(), 2);
+    assert!(parts.statement.is_none() && parts.log.is_none());
+}
+
+#[test]
+fn the_signs_have_a_statement_rules_and_a_makers_root() {
+    let fleet = fleet(KIOSKS);
+    let (profile, policy) = fleet.of(&fleet.devices[2]).unwrap();
+    let evidence = policy.evidence.as_ref().unwrap();
+    assert_eq!(evidence.selection().to_string(), "sha256:2,4,7,8,11,12");
+    assert!(evidence.policy().wants_event_log() && evidence.policy().wants_image_statement());
+    let statement = evidence.parts().statement.as_ref().unwrap();
+    assert_eq!(u64::from(statement.least_release), 41);
+    assert_eq!(
+        (
+            statement.keys.len(),
+            statement.revoked.len(),
+            statement.pcrs.len()
+        ),
+        (1, 1, 2)
+    );
+    let log = evidence.parts().log.as_ref().unwrap();
+    assert!(log.secure_boot && log.no_debug_shell);
+    assert_eq!(
+        (log.keys.len(), log.command_line.len(), log.replays.len()),
+        (3, 1, 1)
+    );
+    assert_eq!(log.authorities.as_ref().unwrap().len(), 1);
+
+    let KeyStore::Tpm(store) = &profile.key_store else {
+        panic!("another key store")
+    };
+    let EkTrust::Chain(chain) = &store.ek_trust else {
+        panic!("no chain")
+    };
+    assert_eq!(chain.roots, "keys/ek-roots");
+    let denied = |maker: &str, version: &str| {
+        let list = DenyList::new(chain.deny.clone());
+        list.check_device(maker.parse().unwrap(), Some(version.parse().unwrap()))
+            .is_err()
+    };
+    assert!(denied("IFX", "7.0") && denied("IFX", "7.61") && !denied("IFX", "7.62"));
+    assert!(denied("STM", "73.4") && !denied("STM", "74.0"));
 }
 
 #[test]
@@ -139,6 +204,14 @@ fn schema_and_reader_know_the_same_keys() {
         ("fleet", "[fleet]\n0 = 1\n"),
         ("policy", "[policies.a]\n0 = 1\n"),
         ("evidence", "[policies.a.evidence]\n0 = 1\n"),
+        ("golden-set", "[policies.a.evidence.golden.x]\n0 = 1\n"),
+        ("image-statement", "[policies.a.evidence.statement]\n0 = 1\n"),
+        ("log-rules", "[policies.a.evidence.log]\n0 = 1\n"),
+        ("ek-chain", "[profiles.a.ek-trust]\nroots = \"r\"\n0 = 1\n"),
+        (
+            "ek-deny",
+            "[profiles.a.ek-trust]\nroots = \"r\"\ndeny = [{ 0 = 1 }]\n",
+        ),
         ("profile", "[profiles.a]\n0 = 1\n"),
         ("volume", "[profiles.a.volume]\n0 = 1\n"),
         ("device", "[[devices]]\n0 = 1\n"),

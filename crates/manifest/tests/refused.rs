@@ -302,7 +302,33 @@ fn profiles_that_are_refused() {
         message(trust, "{ allow = [\"00\"] }"),
         "a SHA-256 digest is 64 hexadecimal digits"
     );
-    assert_eq!(message(trust, "{}"), "`allow` is missing here");
+    assert_eq!(message(trust, "{}"), "no reason for trust is given");
+    let (text, hint) = one(trust, "{ alow = [] }");
+    assert_eq!(text, "unknown key `alow`");
+    assert_eq!(hint.as_deref(), Some("did you mean `allow`?"));
+    let both = "{ roots = \"r\", allow = [] }";
+    assert_eq!(
+        message(trust, both),
+        "`allow` and `roots` are two reasons for trust"
+    );
+    assert_eq!(message(trust, "{ deny = [] }"), "`roots` is missing here");
+    assert_eq!(
+        message(trust, "{ roots = \"\" }"),
+        "\"\" is not the path of a folder"
+    );
+    let deny = |rule: &str| message(trust, &format!("{{ roots = \"r\", deny = [{{ {rule} }}] }}"));
+    assert_eq!(deny("maker = \"IFX\""), "`reason` is missing here");
+    assert_eq!(deny("maker = \"IFX\", reason = \"\""), "this is not a reason");
+    assert_eq!(
+        deny("maker = \"IFX\", reason = \"x\", from = \"7.0\""),
+        "a range of firmware has two ends"
+    );
+    assert_eq!(
+        deny("maker = \"IFX\", reason = \"x\", from = \"7.1\", to = \"7.0\""),
+        "the firmware range 7.1 to 7.0 ends before it begins"
+    );
+    assert!(deny("maker = \"IFX\", reason = \"x\", from = \"7.0\", to = \"b\"").contains("version"));
+    assert!(deny("maker = \"Infineon Technologies\", reason = \"x\"").contains("maker"));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use tss_esapi::{
 
 use crate::{EkAlg, Tpm, TpmError, error::Doing as _, template};
 
-/// TCG EK Credential Profile, 2.2.1.5.2: 0x01c00100 to 0x01c001ff.
+/// Where the TCG EK Credential Profile has the certificates between the EK's and the root's.
 const FIRST_OF_CHAIN: u32 = 0x01c0_0100;
 const LAST_OF_CHAIN: u32 = 0x01c0_01ff;
 /// How many indices of it are read: real chains have two certificates or three.
@@ -30,7 +30,7 @@ pub struct EkInfo {
     pub public: TpmPublic,
     /// The manufacturer's certificate, X.509 in DER, where the TPM has one (TCG EK Credential Profile 2.2.1.4).
     pub certificate: Option<Vec<u8>>,
-    /// What the TPM holds of the chain above it, one entry for each NV index, as it is (2.2.1.5.2): certificates one after
+    /// What the TPM holds of the chain above it, one entry for each NV index, as it is: certificates one after
     /// the other, which may go on in the next index.
     pub chain: Vec<Vec<u8>>,
 }

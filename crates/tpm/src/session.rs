@@ -150,8 +150,6 @@ impl Tpm {
         })
     }
 
-    /// Whether something is at a persistent handle or NV index. Asks for the list of handles, so that a handle with
-    /// nothing there is an answer and no refused command.
     /// Handles from `first` on, `most` of them, ascending.
     pub(crate) fn handles(&mut self, first: u32, most: u32) -> Result<Vec<u32>, TpmError> {
         let doing = "list the TPM's handles";
@@ -164,6 +162,8 @@ impl Tpm {
         Ok(list.into_inner().into_iter().map(u32::from).collect())
     }
 
+    /// Whether something is at a persistent handle or NV index. Asks for the list of handles, so that a handle with
+    /// nothing there is an answer and no refused command.
     pub(crate) fn exists(&mut self, handle: u32) -> Result<bool, TpmError> {
         let doing = "list the TPM's handles";
         let (data, _) = self

@@ -81,10 +81,13 @@ pub(crate) struct CheckArgs {
     pub(crate) pcrs: PathBuf,
     #[command(flatten)]
     pub(crate) nonce: NonceArgs,
-    /// The event log that explains the PCRs; it must replay to every one that is quoted
+    /// The event log that explains the PCRs; it must replay to every one that is quoted, or that the policy's rules are about
     #[arg(long, value_name = "FILE")]
     pub(crate) event_log: Option<PathBuf>,
-    /// What the PCRs must hold: `[policies.NAME.evidence]` of a manifest, as `evidence golden` writes it
+    /// The signed image statement that the device sent, for a policy that wants one
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    pub(crate) image_statement: Option<PathBuf>,
+    /// What the PCRs must hold: `[policies.NAME.evidence]` of a manifest; golden sets end by this machine's clock
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
     /// Believe SHA-1, in the quoted bank and under an RSASSA signature

@@ -4,13 +4,15 @@
 //! operators do not overwrite each other.
 
 use domain::DeviceId;
-use registry::{DeviceRecord, DeviceState, EkTrust, PolicyRecord, Registry, SeenRecord, Versioned};
+use registry::{
+    CertifiedTpm, DeviceRecord, DeviceState, EkTrust, PolicyRecord, Registry, SeenRecord, Versioned,
+};
 use serde_json::json;
 
 use crate::{
     cli::{DeviceCommand, FleetArgs},
     failure::Failure,
-    plan::{Proof, Refusal},
+    plan::{Proof, Refusal, demands, moment},
     report::{Reporter, ak_name},
     settings::fleet_registry,
 };
@@ -67,12 +69,15 @@ async fn show(id: &DeviceId, fleet: &FleetArgs, reporter: &mut dyn Reporter) -> 
         "psk": record.psk.current,
         "ek": record.tpm.as_ref().map(|tpm| tpm.ek),
         "ek-trust": record.tpm.as_ref().map(|tpm| trust(tpm.ek_trust)),
+        "ek-certificate": record.tpm.as_ref().and_then(|tpm| tpm.ek_certificate),
+        "ek-certified": record.tpm.as_ref().and_then(|tpm| tpm.ek_certified.clone()),
         "ak": ak_name(&record),
         "manufacturer": record.tpm.as_ref().map(|tpm| tpm.manufacturer.clone()),
         "volume-key": record.volume_key,
         "generation": record.generation,
         "enrolled-at": record.enrolled_at,
         "last-attested-at": seen.as_ref().map(|seen| seen.at),
+        "asks": policy.as_ref().map(|policy| demands(policy.evidence.as_ref())),
         "proof": proof.map(|proof| proof.to_string()),
     });
     reporter.data(&text, &json)
@@ -106,6 +111,9 @@ fn text(
         );
         line("EK", &format!("{} (SHA-256), {}", tpm.ek, trust(tpm.ek_trust)));
     }
+    if let Some(certified) = record.tpm.as_ref().and_then(|tpm| tpm.ek_certified.as_ref()) {
+        line("certified", &certified_words(certified));
+    }
     if let Some(ak) = ak_name(record) {
         line("AK", &format!("{ak} (name)"));
     }
@@ -113,13 +121,18 @@ fn text(
         line("volume", &format!("{key} (SHA-256 of its key)"));
     }
     line("changes", &format!("generation {}", record.generation));
-    line("enrolled", &time(record.enrolled_at));
+    line("enrolled", &moment(record.enrolled_at));
     match seen {
         Some(seen) => line(
             "attested",
-            &format!("last at {}, {} resets", time(seen.at), seen.reset_count),
+            &format!("last at {}, {} resets", moment(seen.at), seen.reset_count),
         ),
         None => line("attested", "never"),
+    }
+    if let Some(policy) = policy {
+        for (nth, demand) in demands(policy.evidence.as_ref()).iter().enumerate() {
+            line(if nth == 0 { "asks" } else { "" }, demand);
+        }
     }
     if let Some(proof) = proof {
         line("proof", &proof.to_string());
@@ -193,14 +206,21 @@ const fn trust(trust: EkTrust) -> &'static str {
     match trust {
         EkTrust::FirstUse => "trusted on first use",
         EkTrust::Allowed => "on the profile's list",
-        EkTrust::Chain => "certified",
+        EkTrust::Chain => "certified by its maker",
     }
 }
 
-fn time(at: domain::UnixTime) -> String {
-    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(at.as_secs()));
-    time.map_or_else(
-        || at.to_string(),
-        |time| humantime::format_rfc3339_seconds(time).to_string(),
+/// `IFX SLB 9670, firmware 7.85, by root 0123456789ab`.
+fn certified_words(certified: &CertifiedTpm) -> String {
+    let maker = certified.maker.as_deref().unwrap_or("unnamed maker");
+    let model = certified.model.as_deref().unwrap_or_default();
+    let firmware = certified
+        .firmware
+        .as_deref()
+        .map(|version| format!(", firmware {version}"));
+    format!(
+        "{maker} {model}{}, by root {}",
+        firmware.unwrap_or_default(),
+        certified.root.short()
     )
 }

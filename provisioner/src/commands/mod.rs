@@ -54,7 +54,10 @@ pub(crate) async fn run(command: Command, reporter: &mut dyn Reporter) -> Result
 }
 
 fn validate(path: &Path, reporter: &mut dyn Reporter) -> Result<(), Failure> {
-    let Loaded { fleet, .. } = Loaded::read(path)?;
+    let loaded = Loaded::read(path)?;
+    // What the manifest only names has to be there.
+    loaded.roots(&[])?;
+    let fleet = loaded.fleet;
     let (policies, profiles, devices) = (fleet.policies.len(), fleet.profiles.len(), fleet.devices.len());
     let count = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
     let text = format!(

@@ -98,7 +98,7 @@ pub(super) fn bind(plan: &DevicePlan, tpm: &mut dyn Tpm, entropy: &dyn Entropy) 
 }
 
 /// The certificate's digest, where it is this key's: its DER contains the key's own SubjectPublicKeyInfo. Who signed it
-/// is not looked at yet, so it adds no trust.
+/// is not looked at here: where the profile asks for that, the plan has the answer.
 fn certificate(ek: &EndorsementKey, info: &EkInfo) -> Option<CertificateDigest> {
     let der = info.certificate.as_ref()?;
     let spki = ek.spki_der();
@@ -134,6 +134,7 @@ mod tests {
                 &EkInfo {
                     public: public.clone(),
                     certificate: der,
+                    chain: Vec::new(),
                 },
             )
         };

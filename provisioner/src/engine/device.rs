@@ -129,7 +129,15 @@ async fn enrol(
         psk: PskSlots::only(checked.psk),
         tpm: Some(TpmIdentity {
             ek: bound.ek.digest(),
-            ek_certificate: bound.ek_certificate,
+            ek_certificate: match &plan.target.ek_certified {
+                Some(certified) => Some(certified.certificate),
+                None => bound.ek_certificate,
+            },
+            ek_certified: plan
+                .target
+                .ek_certified
+                .as_ref()
+                .map(|certified| certified.tpm.clone()),
             ek_trust: plan.target.ek_trust,
             ak_public: bound.ak_public,
             ak_qualified_name: bound.ak_qualified_name,

@@ -8,13 +8,17 @@ use domain::{DeviceId, EkDigest, PcrIndex, TpmName, TpmPublic};
 use manifest::EkTrust;
 use registry::{DeviceRecord, DeviceState, PolicyRecord, TpmIdentity, Versioned};
 
-use super::{DevicePlan, Irreversible, PolicyStep, Proof, Refusal, Step, Target, Wanted};
+use super::{
+    Certified, DevicePlan, Irreversible, PolicyStep, Proof, Refusal, Step, Target, Uncertified, Wanted,
+};
 use crate::ports::Content;
 
 /// What was seen of one device before planning.
 #[derive(Debug)]
 pub(crate) struct Observed {
     pub(crate) ek: EkDigest,
+    /// What its certificate is worth; asked only where the profile wants one.
+    pub(crate) certified: Option<Result<Certified, Uncertified>>,
     /// Whose endorsement key it is in the registry.
     pub(crate) ek_owner: Option<DeviceId>,
     pub(crate) ak: AkSeen,
@@ -65,7 +69,7 @@ pub(crate) enum VolumeSeen {
 
 /// Compares what a device should be with what was seen.
 pub(crate) fn decide(wanted: &Wanted, seen: &Observed) -> Result<DevicePlan, Refusal> {
-    let trust = trusted(wanted, &seen.ek)?;
+    let trust = trusted(wanted, seen)?;
     let mut plan = DevicePlan {
         device: wanted.device.clone(),
         target: target(wanted, seen, trust),
@@ -81,6 +85,12 @@ pub(crate) fn decide(wanted: &Wanted, seen: &Observed) -> Result<DevicePlan, Ref
     if trust == registry::EkTrust::FirstUse {
         let note =
             "ek-trust is first-use: whatever answers here is taken, nothing proves that it is a genuine TPM";
+        plan.notes.push(note.to_owned());
+    }
+    if let Some(evidence) = &wanted.evidence
+        && (evidence.policy().wants_image_statement() || evidence.policy().wants_event_log())
+    {
+        let note = "not looked at here: the image statement and the event log that the policy asks for; the device sends them";
         plan.notes.push(note.to_owned());
     }
     for index in &seen.differing {
@@ -123,11 +133,23 @@ pub(crate) fn policy_step(
     })
 }
 
-fn trusted(wanted: &Wanted, ek: &EkDigest) -> Result<registry::EkTrust, Refusal> {
+fn trusted(wanted: &Wanted, seen: &Observed) -> Result<registry::EkTrust, Refusal> {
+    let ek = &seen.ek;
+    let refused = |why: &str, hint: Option<String>| Refusal::EkUncertified {
+        device: wanted.device.clone(),
+        ek: *ek,
+        why: why.to_owned(),
+        hint,
+    };
     match &wanted.ek_trust {
         EkTrust::FirstUse => Ok(registry::EkTrust::FirstUse),
         EkTrust::Allow(list) if list.contains(ek) => Ok(registry::EkTrust::Allowed),
         EkTrust::Allow(_) => Err(Refusal::EkNotAllowed(*ek)),
+        EkTrust::Chain(_) => match &seen.certified {
+            Some(Ok(_)) => Ok(registry::EkTrust::Chain),
+            Some(Err(no)) => Err(refused(&no.why, no.hint.clone())),
+            None => Err(refused("its certificate was not looked at", None)),
+        },
     }
 }
 
@@ -137,6 +159,7 @@ fn target(wanted: &Wanted, seen: &Observed, ek_trust: registry::EkTrust) -> Targ
         ek_alg: wanted.ek_alg,
         ek: seen.ek,
         ek_trust,
+        ek_certified: seen.certified.clone().and_then(Result::ok),
         ak_handle: wanted.ak_handle,
         volume: wanted.volume.clone(),
         size: wanted.size,

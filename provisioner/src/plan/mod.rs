@@ -4,11 +4,13 @@
 //! engine takes them only with a [`Confirmed`], which only a matching plan digest makes.
 
 mod decide;
+mod demand;
 mod proof;
 mod refusal;
 mod show;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod wanted;
 
 use std::{
@@ -23,8 +25,10 @@ use tpm::{AkHandle, EkAlg, Tcti};
 use volume::DeviceConfig;
 
 pub(crate) use decide::{AkSeen, Observed, Registered, VolumeSeen, decide, policy_step};
+pub(crate) use demand::{demands, moment};
 pub(crate) use proof::Proof;
 pub(crate) use refusal::Refusal;
+pub(crate) use trust::{Certified, Uncertified, certified};
 pub(crate) use wanted::{Choice, Unfit, Wanted, policy_record, wanted};
 
 /// Everything that one `apply` will do.
@@ -70,6 +74,9 @@ pub(crate) struct Target {
     /// The endorsement key that was seen when the plan was made; the engine insists on it.
     pub(crate) ek: EkDigest,
     pub(crate) ek_trust: EkTrust,
+    /// What its certificate says, where that is why it is trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ek_certified: Option<Certified>,
     #[serde(serialize_with = "text")]
     pub(crate) ak_handle: AkHandle,
     #[serde(serialize_with = "path")]

@@ -28,6 +28,13 @@ pub(crate) enum Refusal {
         second: DeviceId,
         ek: EkDigest,
     },
+    #[error("device '{device}': the endorsement key {ek} is not trusted: {why}")]
+    EkUncertified {
+        device: DeviceId,
+        ek: EkDigest,
+        why: String,
+        hint: Option<String>,
+    },
     #[error("the endorsement key {0} is not on the profile's list")]
     EkNotAllowed(EkDigest),
     #[error("the attestation key that is registered for '{device}' is not at {handle}")]
@@ -76,6 +83,9 @@ impl Refusal {
             Self::EkNotAllowed(ek) => {
                 format!("if this TPM is to be trusted, add \"{ek}\" to `ek-trust.allow` of the profile")
             }
+            Self::EkUncertified { hint, .. } => hint.clone().unwrap_or_else(|| {
+                "`provisioner evidence ek` shows where the chain of a certificate breaks".to_owned()
+            }),
             Self::AkLost { .. } => {
                 "was the TPM cleared? the old key cannot come back: suspend this id and enrol the \
                  machine under another once its endorsement key is free"

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{DevicePlan, Irreversible, Plan, PolicyStep, Step};
+use super::{DevicePlan, Irreversible, Plan, PolicyStep, Step, demands};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,12 +29,10 @@ impl fmt::Display for PolicyStep {
         writeln!(f, "policy {}", self.policy)?;
         writeln!(f, "  do     {what} (revision {})", self.record.revision)?;
         writeln!(f, "  models {}", self.record.models.join(", "))?;
-        match &self.record.evidence {
-            None => writeln!(f, "  asks   for the pre-shared key alone"),
-            Some(evidence) => {
-                writeln!(f, "  asks   for a quote over PCRs {}", evidence.selection())
-            }
+        for (nth, demand) in demands(self.record.evidence.as_ref()).iter().enumerate() {
+            writeln!(f, "  {:<6} {demand}", if nth == 0 { "asks" } else { "" })?;
         }
+        Ok(())
     }
 }
 
@@ -50,6 +48,9 @@ impl fmt::Display for DevicePlan {
             target.ek,
             trust(target.ek_trust)
         )?;
+        if let Some(certified) = &target.ek_certified {
+            writeln!(f, "         {}", certified.words)?;
+        }
         writeln!(f, "  AK     {}", target.ak_handle)?;
         writeln!(f, "  volume {}", target.volume.display())?;
         writeln!(f, "  seal   {}", target.seal)?;
@@ -75,7 +76,7 @@ fn trust(trust: registry::EkTrust) -> &'static str {
     match trust {
         registry::EkTrust::FirstUse => "trusted on first use",
         registry::EkTrust::Allowed => "on the profile's list",
-        registry::EkTrust::Chain => "certified",
+        registry::EkTrust::Chain => "certified by its maker",
     }
 }
 

@@ -21,6 +21,7 @@ fn want(change: impl FnOnce(String) -> String, force: bool) -> Wanted {
     let choice = Choice {
         folder: "/fleet".into(),
         tcti: None,
+        roots: BTreeMap::new(),
         force,
         force_uninitialised: false,
     };
@@ -61,6 +62,7 @@ fn opens(ours: bool) -> VolumeSeen {
 fn fresh() -> Observed {
     Observed {
         ek: EkDigest::of(b"ek"),
+        certified: None,
         ek_owner: None,
         ak: AkSeen::Nothing,
         uninitialised: vec![],
@@ -82,6 +84,7 @@ fn record() -> DeviceRecord {
         tpm: Some(TpmIdentity {
             ek: EkDigest::of(b"ek"),
             ek_certificate: None,
+            ek_certified: None,
             ek_trust: registry::EkTrust::FirstUse,
             ak_public: TpmPublic::try_from(vec![1; 80]).unwrap(),
             ak_qualified_name: TpmName::try_from(vec![2; 34]).unwrap(),

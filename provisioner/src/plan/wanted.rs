@@ -1,9 +1,12 @@
 //! From the manifest to what one device should be, with what the command line changes.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use domain::{DeviceId, PcrSelection, PolicyName};
-use evidence::DeclaredPolicy;
+use domain::{DeviceId, PcrSelection, PolicyName, ProfileName};
+use evidence::{DeclaredPolicy, Roots};
 use manifest::{Device, EkKind, EkTrust, Fleet, KeyStore, Policy, Profile};
 use registry::{PolicyRecord, Version1};
 use tpm::{AkHandle, EkAlg, InvalidHandle, InvalidTcti, Tcti};
@@ -16,6 +19,8 @@ pub(crate) struct Choice {
     pub(crate) folder: PathBuf,
     /// The TPM to use instead of the manifest's.
     pub(crate) tcti: Option<Tcti>,
+    /// The makers' certificates of the profiles that want a chain.
+    pub(crate) roots: BTreeMap<ProfileName, Roots>,
     /// Whether steps that cannot be undone may be planned.
     pub(crate) force: bool,
     /// Whether sealing to PCRs that nothing measured into is allowed.
@@ -27,10 +32,11 @@ pub(crate) struct Choice {
 pub(crate) struct Wanted {
     pub(crate) device: DeviceId,
     pub(crate) policy: PolicyName,
-    pub(crate) profile: domain::ProfileName,
+    pub(crate) profile: ProfileName,
     pub(crate) tcti: Tcti,
     pub(crate) ek_alg: EkAlg,
     pub(crate) ek_trust: EkTrust,
+    pub(crate) roots: Roots,
     pub(crate) ak_handle: AkHandle,
     pub(crate) measured_boot: bool,
     pub(crate) volume: PathBuf,
@@ -119,6 +125,7 @@ fn one(
             EkKind::EccP256 => EkAlg::EccP256,
         },
         ek_trust: store.ek_trust.clone(),
+        roots: choice.roots.get(&device.profile).cloned().unwrap_or_default(),
         ak_handle,
         measured_boot: profile.measured_boot,
         volume: choice

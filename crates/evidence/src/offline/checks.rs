@@ -13,10 +13,14 @@ use super::{
 };
 use crate::{
     ak::{AkError, AttestationKey},
+    appraise::Attachments,
     eventlog::EventLog,
     hash,
+    policy::PcrPolicy,
     quoted::Quoted,
+    recognise::Recognised,
     rsa::EXPONENT,
+    rules::LogRules,
     wire::{Attest, Parameters, PcrSelections, Public, Scheme, Signature, SignatureAlg},
 };
 
@@ -303,17 +307,25 @@ impl Examiner<'_> {
         let [values] = values else {
             return not_made("there are no quoted values of one bank to compare");
         };
+        let attachments = Attachments {
+            event_log: self.case.event_log,
+            image_statement: self.case.image_statement,
+        };
+        let mut failures = Vec::new();
+        if *values.selection() != policy.selection() {
+            policy.recognise(None, attachments, &mut failures);
+            let mut reasons = vec!["other PCRs are quoted than the policy names".to_owned()];
+            reasons.extend(failures.iter().map(ToString::to_string));
+            return Outcome::Failed(reasons);
+        }
         let quoted = Quoted {
             selection: *values.selection(),
             values: values.as_bytes(),
         };
-        if *values.selection() != policy.selection() {
-            return failed("other PCRs are quoted than the policy names".to_owned());
-        }
-        match quoted.compare(policy) {
-            Ok(Some(set)) => Outcome::Passed(format!("the PCRs are those of golden set `{set}`")),
-            Ok(None) => Outcome::Passed("the PCRs are the policy's".to_owned()),
-            Err(failures) => Outcome::Failed(failures.iter().map(ToString::to_string).collect()),
+        match policy.recognise(Some(quoted), attachments, &mut failures) {
+            Some(found) if failures.is_empty() => Outcome::Passed(recognised(policy, &found)),
+            _ if failures.is_empty() => failed("not every part of the policy could be judged".to_owned()),
+            _ => Outcome::Failed(failures.iter().map(ToString::to_string).collect()),
         }
     }
 
@@ -330,19 +342,48 @@ impl Examiner<'_> {
         }
         let mut reasons = Vec::new();
         let mut events = 0;
+        // Rules name the PCRs that a log must explain; others hold what nobody logs, such as the phases of the boot.
+        let ruled = self
+            .case
+            .policy
+            .and_then(|policy| policy.log_rules())
+            .map(LogRules::pcrs);
         for one in values {
-            match log.clone().prove(one) {
+            let quoted = Quoted {
+                selection: *one.selection(),
+                values: one.as_bytes(),
+            };
+            let only = ruled.as_ref().and_then(|pcrs| quoted.only(pcrs));
+            match log.clone().prove(only.as_ref().unwrap_or(one)) {
                 Ok(proven) => events = proven.events().len(),
                 Err(error) => reasons.push(format!("the event log proves nothing: {error}")),
             }
         }
         if reasons.is_empty() {
-            return Outcome::Passed(format!(
-                "the event log replays to every quoted PCR: {events} events"
-            ));
+            let which = if ruled.is_some() {
+                "every PCR that the policy's rules are about"
+            } else {
+                "every quoted PCR"
+            };
+            return Outcome::Passed(format!("the event log replays to {which}: {events} events"));
         }
         Outcome::Failed(reasons)
     }
+}
+
+/// What the PCRs turned out to be, part by part.
+fn recognised(policy: &PcrPolicy, found: &Recognised) -> String {
+    let mut said = match &found.golden_set {
+        Some(set) => format!("the PCRs are those of golden set `{set}`"),
+        None => "the PCRs are the policy's".to_owned(),
+    };
+    if let Some(release) = found.release {
+        said.push_str(&format!("; the image is release {release}"));
+    }
+    if policy.log_rules().is_some() {
+        said.push_str("; the event log keeps every rule");
+    }
+    said
 }
 
 fn failed(reason: String) -> Outcome {

@@ -5,7 +5,7 @@
 //! and the proxy takes no `Examination`. Its verdict claims no more than its list of checks.
 //! Refuses: to take a key's attributes, scheme or qualified name on trust where the file does not hold them.
 //! An attacker may have made every file but the policy. Who holds the key is not known here at all.
-//! Limits today: RSASSA alone with SHA-1, and only when asked; image statements and rules on logs are not examined.
+//! Limits today: RSASSA alone with SHA-1, and only when asked.
 //!
 //! [`Attested`]: crate::Attested
 
@@ -37,6 +37,8 @@ pub struct Case<'a> {
     pub policy: Option<&'a PcrPolicy>,
     /// The event log that is said to explain the PCRs.
     pub event_log: Option<&'a [u8]>,
+    /// The image statement, for a policy that wants one.
+    pub image_statement: Option<&'a [u8]>,
     /// Whether SHA-1 is believed, in the quoted bank and under the signature.
     pub allow_sha1: bool,
 }

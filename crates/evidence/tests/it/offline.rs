@@ -54,6 +54,7 @@ impl Files {
             qualifying_data,
             policy: self.policy.as_ref(),
             event_log: self.event_log.as_deref(),
+            image_statement: None,
             allow_sha1: self.allow_sha1,
         })
     }

@@ -107,6 +107,35 @@ pub enum EkTrust {
     Chain,
 }
 
+/// What a TPM's maker certified. Each text has at most 128 bytes; absent where the certificate does not say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertifiedTpm {
+    /// The root at which the chain ended.
+    pub root: CertificateDigest,
+    /// The maker, by its TCG vendor ID.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::optional_text"
+    )]
+    pub maker: Option<String>,
+    /// The model.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::optional_text"
+    )]
+    pub model: Option<String>,
+    /// The firmware that the TPM was made with.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::optional_text"
+    )]
+    pub firmware: Option<String>,
+}
+
 /// A device's TPM: EK and AK, bound once by credential activation. EK and AK never change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,6 +145,9 @@ pub struct TpmIdentity {
     /// The certificate of the EK, where one was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ek_certificate: Option<CertificateDigest>,
+    /// What that certificate says of the TPM, where it led to a maker's root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ek_certified: Option<CertifiedTpm>,
     /// Why the EK is trusted.
     pub ek_trust: EkTrust,
     /// The attestation key's public area.

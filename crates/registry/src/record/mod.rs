@@ -15,7 +15,7 @@ mod seen;
 pub(crate) use decode::{decode, encode};
 
 pub use decode::{MAX_RECORD_LEN, Unreadable, Version1};
-pub use device::{DeviceRecord, DeviceState, EkTrust, PreviousPsk, PskSlots, TpmIdentity};
+pub use device::{CertifiedTpm, DeviceRecord, DeviceState, EkTrust, PreviousPsk, PskSlots, TpmIdentity};
 pub use policy::{PolicyRecord, SESSION_TTL_MAX, SESSION_TTL_MIN};
 pub use seen::SeenRecord;
 

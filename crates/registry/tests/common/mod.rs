@@ -133,6 +133,7 @@ pub(crate) fn device(name: &str) -> DeviceRecord {
         tpm: Some(TpmIdentity {
             ek: EkDigest::of(name.as_bytes()),
             ek_certificate: None,
+            ek_certified: None,
             ek_trust: EkTrust::FirstUse,
             ak_public: TpmPublic::try_from(name.as_bytes().to_vec()).unwrap(),
             ak_qualified_name: TpmName::try_from(vec![0, 0x0b, 1]).unwrap(),

@@ -8,20 +8,26 @@ use std::{fmt::Write as _, path::Path};
 use data_encoding::HEXLOWER;
 use domain::{PcrValues, TpmPublic};
 use evidence::{
-    EndorsementKey, Evidence, PcrPolicy,
+    DeclaredPolicy, EndorsementKey, Evidence,
     offline::{Case, Check, Examination, Key, NotEvidence, Outcome, Subject, examine},
 };
 use serde_json::{Value, json};
 
 use super::{not_evidence, read};
-use crate::{cli::CheckArgs, commands::Answer, failure::Failure, pcr_file, report::Reporter};
+use crate::{adapters, cli::CheckArgs, commands::Answer, failure::Failure, pcr_file, report::Reporter};
 
 pub(super) fn run(args: &CheckArgs, reporter: &mut dyn Reporter) -> Result<Answer, Failure> {
     let key = key(args)?;
     let (quote, signature) = (read(&args.quote)?, read(&args.signature)?);
     let pcrs = pcr_file::values(&read(&args.pcrs)?);
     let event_log = args.event_log.as_deref().map(read).transpose()?;
-    let policy = args.policy.as_deref().map(policy).transpose()?;
+    let image_statement = args.image_statement.as_deref().map(read).transpose()?;
+    let declared = args.policy.as_deref().map(policy).transpose()?;
+    // End dates of golden sets are judged by this machine's clock.
+    let policy = declared
+        .as_ref()
+        .map(|declared| declared.policy().at(adapters::real().clock.now()));
+    let sha1 = declared.as_ref().is_some_and(DeclaredPolicy::allows_sha1);
     let nonce = args.nonce.nonce.as_ref().or(args.nonce.qualifying_data.as_ref());
     let case = Case {
         evidence: Evidence {
@@ -33,7 +39,8 @@ pub(super) fn run(args: &CheckArgs, reporter: &mut dyn Reporter) -> Result<Answe
         qualifying_data: nonce.map(|hex| hex.0.as_slice()).unwrap_or_default(),
         policy: policy.as_ref(),
         event_log: event_log.as_deref(),
-        allow_sha1: args.allow_sha1,
+        image_statement: image_statement.as_deref(),
+        allow_sha1: args.allow_sha1 || sha1,
     };
     let found = examine(&case).map_err(|error| match error {
         NotEvidence::Quote(_) => not_evidence("quote", &args.quote, error),
@@ -82,11 +89,10 @@ pub(super) fn endorsement_key(path: &Path) -> Result<EndorsementKey, Failure> {
     EndorsementKey::new(&public).map_err(|error| not_evidence("endorsement key", path, error))
 }
 
-fn policy(path: &Path) -> Result<PcrPolicy, Failure> {
+fn policy(path: &Path) -> Result<DeclaredPolicy, Failure> {
     let text = String::from_utf8(read(path)?).map_err(|error| not_evidence("policy", path, error))?;
-    let policy = manifest::parse_evidence(&path.display().to_string(), &text)
-        .map_err(|diagnostics| Failure::Manifest(Box::new(diagnostics)))?;
-    Ok(policy.policy().clone())
+    manifest::parse_evidence(&path.display().to_string(), &text)
+        .map_err(|diagnostics| Failure::Manifest(Box::new(diagnostics)))
 }
 
 fn text(found: &Examination) -> String {

@@ -1,19 +1,30 @@
 //! `provisioner evidence ek`: is this certificate a genuine TPM's, by the word of these roots?
 //!
-//! Owns: the reading of the folder, hidden files and folders in it left out. Nothing is fetched.
+//! Owns: the reading of the folder, hidden files and folders in it left out; and that a file with several certificates
+//! is the EK's and, after it, the intermediates that came along. Nothing is fetched.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::fmt::Write as _;
 
 use domain::UnixTime;
-use evidence::{EkCertificate, EndorsementKey, Roots, certificate::ChainBreak, verify_ek_certificate};
+use evidence::{
+    EkCertificate, EndorsementKey, Roots,
+    certificate::{ChainBreak, certificates_in},
+    verify_ek_certificate,
+};
 use serde_json::json;
 
 use super::{check::endorsement_key, not_evidence, read};
-use crate::{adapters, cli::EkArgs, commands::Answer, failure::Failure, report::Reporter};
+use crate::{adapters, cli::EkArgs, commands::Answer, ek_roots, failure::Failure, report::Reporter};
 
 pub(super) fn run(args: &EkArgs, reporter: &mut dyn Reporter) -> Result<Answer, Failure> {
-    let certificate = read(&args.cert)?;
-    let files = folder(&args.roots)?;
+    let file = read(&args.cert)?;
+    // What cannot be cut is left whole, so that the reading below tells why.
+    let sent = certificates_in(&file).unwrap_or_default();
+    let sent: Vec<&[u8]> = sent.iter().map(Vec::as_slice).collect();
+    let (certificate, intermediates) = sent
+        .split_first()
+        .map_or((&file[..], &[][..]), |(ek, rest)| (*ek, rest));
+    let files = ek_roots::files(&args.roots)?;
     let roots = Roots::read(
         files
             .iter()
@@ -43,7 +54,7 @@ pub(super) fn run(args: &EkArgs, reporter: &mut dyn Reporter) -> Result<Answer, 
             object.insert(key.to_owned(), value);
         }
     };
-    let answer = match verify_ek_certificate(&certificate, &[], &roots, now) {
+    let answer = match verify_ek_certificate(certificate, intermediates, &roots, now) {
         Err(error) if error.depth() == 0 && matches!(error.reason(), ChainBreak::Unreadable(_)) => {
             return Err(not_evidence("EK certificate", &args.cert, error));
         }
@@ -139,22 +150,4 @@ fn day(time: UnixTime) -> String {
         .map(|time| humantime::format_rfc3339_seconds(time).to_string());
     date.and_then(|text| text.get(..10).map(ToOwned::to_owned))
         .unwrap_or_else(|| "far away".to_owned())
-}
-
-/// Names and contents of the files of a folder, by name.
-fn folder(path: &Path) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-    let unread = |source| Failure::ReadFile {
-        path: path.to_owned(),
-        source,
-    };
-    let mut files = Vec::new();
-    for entry in fs::read_dir(path).map_err(unread)? {
-        let entry = entry.map_err(unread)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') && entry.path().is_file() {
-            files.push((name, read(&entry.path())?));
-        }
-    }
-    files.sort();
-    Ok(files)
 }

@@ -99,6 +99,7 @@ impl World {
         let fleet = manifest::parse("demo.toml", &self.manifest).unwrap();
         let choice = Choice {
             folder: self.dir.path().to_owned(),
+            roots: BTreeMap::new(),
             tcti: Some(self.tpm.tcti().parse().unwrap()),
             force: false,
             force_uninitialised: false,

@@ -1,0 +1,136 @@
+//! What a policy asks for, in words: one line for each part.
+
+use domain::{PcrIndex, UnixTime};
+use evidence::{DeclaredPolicy, GoldenSet, LogRules, StatementPolicy};
+
+/// The demands of a policy, in the order in which a person reads them.
+pub(crate) fn demands(evidence: Option<&DeclaredPolicy>) -> Vec<String> {
+    let Some(evidence) = evidence else {
+        return vec!["for the pre-shared key alone".to_owned()];
+    };
+    let sha1 = if evidence.allows_sha1() {
+        ", SHA-1 allowed"
+    } else {
+        ""
+    };
+    let mut lines = vec![format!("for a quote over PCRs {}{sha1}", evidence.selection())];
+    let parts = evidence.parts();
+    if !parts.exact.is_empty() {
+        lines.push(format!(
+            "{}: one value each, the same at all times",
+            pcrs(parts.exact.keys())
+        ));
+    }
+    if let Some(first) = parts.golden.first() {
+        let sets: Vec<String> = parts.golden.iter().map(set).collect();
+        lines.push(format!(
+            "{}: those of golden set {}",
+            pcrs(first.values.keys()),
+            sets.join(", or of ")
+        ));
+    }
+    lines.extend(parts.statement.as_ref().map(statement));
+    lines.extend(parts.log.as_ref().map(log));
+    lines
+}
+
+fn set(set: &GoldenSet) -> String {
+    match set.until {
+        Some(until) => format!("`{}` until {}", set.name, moment(until)),
+        None => format!("`{}`", set.name),
+    }
+}
+
+fn statement(wanted: &StatementPolicy) -> String {
+    let keys: Vec<String> = wanted.keys.iter().map(|key| key.digest().short()).collect();
+    let revoked = match wanted.revoked.len() {
+        0 => String::new(),
+        some => format!(", {some} revoked"),
+    };
+    format!(
+        "{}: what an image statement says, for profile `{}`, release {} or later{revoked}, signed by image key {}",
+        pcrs(&wanted.pcrs),
+        wanted.profile,
+        wanted.least_release,
+        keys.join(" or ")
+    )
+}
+
+fn log(rules: &LogRules) -> String {
+    let mut shows = Vec::new();
+    if rules.secure_boot {
+        shows.push("Secure Boot on".to_owned());
+    }
+    if !rules.keys.is_empty() {
+        let names: Vec<String> = rules.keys.keys().map(ToString::to_string).collect();
+        shows.push(format!("{} as listed", names.join(", ")));
+    }
+    if rules.authorities.is_some() {
+        shows.push("boot loaders let in by listed authorities alone".to_owned());
+    }
+    let patterns: Vec<String> = rules
+        .command_line
+        .iter()
+        .map(|p| format!("`{}`", p.to_string().escape_debug()))
+        .collect();
+    if !patterns.is_empty() {
+        shows.push(format!("kernel command lines like {}", patterns.join(" or ")));
+    }
+    if rules.no_debug_shell {
+        shows.push("no debug shell".to_owned());
+    }
+    let shows = if shows.is_empty() {
+        String::new()
+    } else {
+        format!(" and shows {}", shows.join("; "))
+    };
+    format!("an event log that replays to {}{shows}", pcrs(&rules.pcrs()))
+}
+
+fn pcrs<'a>(indices: impl IntoIterator<Item = &'a PcrIndex>) -> String {
+    let all: Vec<String> = indices.into_iter().map(ToString::to_string).collect();
+    let word = if all.len() == 1 { "PCR" } else { "PCRs" };
+    format!("{word} {}", all.join(", "))
+}
+
+/// `2026-12-01T00:00:00Z`, for a person.
+pub(crate) fn moment(at: UnixTime) -> String {
+    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(at.as_secs()));
+    // What no calendar of four digits has is printed as seconds.
+    match time.filter(|_| at.as_secs() <= 253_402_300_799) {
+        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
+        None => at.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_has_a_line() {
+        let text = include_str!("../../../manifests/examples/kiosk-fleet.toml");
+        let fleet = manifest::parse("kiosk-fleet.toml", text).unwrap();
+        let words = |name: &str| demands(fleet.policies[&name.parse().unwrap()].evidence.as_ref());
+        assert_eq!(
+            words("kiosk"),
+            [
+                "for a quote over PCRs sha256:4,7,11",
+                "PCR 7: one value each, the same at all times",
+                "PCRs 4, 11: those of golden set `2026-09` until 2026-12-01T00:00:00Z, or of `2026-10`",
+            ]
+        );
+        let signage = words("signage");
+        assert_eq!(signage.len(), 3);
+        assert!(signage[1].starts_with(
+            "PCRs 4, 11: what an image statement says, for profile `signage`, release 41 or later, 1 revoked, signed by"
+        ));
+        assert_eq!(
+            signage[2],
+            "an event log that replays to PCRs 2, 7, 8, 12 and shows Secure Boot on; KEK, db, dbx as listed; boot loaders \
+             let in by listed authorities alone; kernel command lines like `/vmlinuz-* root=UUID=* ro **`; no debug shell"
+        );
+        assert_eq!(words("workshop"), ["for the pre-shared key alone"]);
+        assert_eq!(moment(UnixTime::from_secs(u64::MAX)), u64::MAX.to_string());
+    }
+}
