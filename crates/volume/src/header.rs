@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    DataCipher, KeyslotId, OtpToken, OtpTokenError, SectorSize, Source, SystemdTpm2, TokenError, Unsupported,
+    DataCipher, KeyslotId, OtpToken, OtpTokenError, SectorSize, Source, SystemdTpm2, TokenError, Tpm2Token,
+    Unsupported,
     authentic::{self, MacToken},
     binary::{self, BinaryHeader, Copy},
     compose::uuid,
@@ -90,6 +91,7 @@ pub struct Header {
     label: String,
     seqid: u64,
     tokens: Vec<SystemdTpm2>,
+    sealed: Vec<Tpm2Token>,
     unusable: Vec<TokenError>,
     otp: Vec<OtpToken>,
     unusable_otp: Vec<OtpTokenError>,
@@ -134,13 +136,20 @@ impl Header {
         self.seqid
     }
 
-    /// The usable `systemd-tpm2` tokens, in the order of their numbers.
+    /// The well-formed `systemd-tpm2` tokens of every kind, those with exact PCRs alone among them, in the order of their
+    /// numbers.
+    #[must_use]
+    pub fn sealed_tokens(&self) -> &[Tpm2Token] {
+        &self.sealed
+    }
+
+    /// The `systemd-tpm2` tokens with exact PCRs alone, in the order of their numbers.
     #[must_use]
     pub fn tpm2_tokens(&self) -> &[SystemdTpm2] {
         &self.tokens
     }
 
-    /// Tokens of type `systemd-tpm2` that cannot be used, and why.
+    /// Tokens of type `systemd-tpm2` that want more than exact PCRs, or are malformed, and why.
     #[must_use]
     pub fn unusable_tokens(&self) -> &[TokenError] {
         &self.unusable
@@ -256,6 +265,7 @@ pub(crate) fn load(source: &impl Source) -> Result<Loaded, InspectError> {
     let metadata = Metadata::parse(&chosen.json)?;
     let layout = Layout::new(&metadata, chosen.binary.size, device_len)?;
     let (tokens, unusable) = parsed(&metadata, token::TYPE, SystemdTpm2::from_json);
+    let (sealed, _) = parsed(&metadata, token::TYPE, Tpm2Token::from_json);
     let (otp, unusable_otp) = parsed(&metadata, otp_token::TYPE, OtpToken::from_json);
     let recovery = of_type(&metadata, recovery::TYPE);
     let recovery = recovery.flat_map(|token: RecoveryToken| token.keyslots).collect();
@@ -274,6 +284,7 @@ pub(crate) fn load(source: &impl Source) -> Result<Loaded, InspectError> {
         label,
         seqid,
         tokens,
+        sealed,
         unusable,
         otp,
         unusable_otp,

@@ -49,6 +49,7 @@ mod target;
 #[cfg(test)]
 mod testing;
 mod token;
+mod tpm2_token;
 mod unsupported;
 mod validate;
 mod verify;
@@ -80,6 +81,7 @@ pub use source::Source;
 pub use survey::{Survey, SurveyError, survey};
 pub use target::{Found, TargetError};
 pub use token::{KeyslotId, PrimaryAlg, SystemdTpm2, TokenError};
+pub use tpm2_token::{TokenPin, TokenSigned, Tpm2Token};
 pub use unsupported::{Place, Unsupported};
 pub use verify::{ContentState, FilesystemState, Verified, VerifyError, verify};
 pub use write::{Output, Volume, write};

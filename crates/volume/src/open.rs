@@ -145,7 +145,7 @@ fn open_sealed(
     secret: &SealedSecret,
 ) -> Result<(OpenVolume, KeyslotId), OpenError> {
     let header = inspect(&source)?;
-    let tpm2 = header.tpm2_tokens().iter().map(|token| token.keyslot);
+    let tpm2 = header.sealed_tokens().iter().map(|token| token.keyslot);
     let otp = header.otp_tokens().iter().map(|token| token.keyslot);
     let named: Vec<KeyslotId> = tpm2.chain(otp).collect();
     let candidates = candidates(&header, &named);

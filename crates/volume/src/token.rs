@@ -1,20 +1,18 @@
 //! The `systemd-tpm2` token: which TPM object releases a keyslot's passphrase, and under which PCRs.
 //!
-//! Owns: the JSON fields exactly as systemd writes them (`src/cryptsetup/cryptsetup-tokens/luks2-tpm2.c`,
-//! `tpm2_make_luks2_json`), for exact PCRs. A token that asks for more than we can do (PIN, signed policy, a stored
-//! SRK handle) is not misread: it is a [`TokenError`].
+//! Owns: the simplest kind, exact PCRs alone, for callers that know no other. A token that asks for more (PIN, signed
+//! policy, a stored SRK handle) is not misread: it is a [`TokenError`] here, and a [`Tpm2Token`] to whoever can do it.
 //! An attacker controls every field; a wrong one makes unsealing fail, it reveals nothing.
 
 use std::fmt;
 
-use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
-use domain::{HashAlg, PcrIndex, PcrSelection};
+use domain::PcrSelection;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::{TokenPin, Tpm2Token};
 
 /// The type that systemd, cryptsetup's plugin, dracut and mkinitcpio know.
 pub(crate) const TYPE: &str = "systemd-tpm2";
-/// The longest TPM object, in bytes: a TPM2B_PRIVATE and a TPM2B_PUBLIC have at most some hundred each.
-const MAX_BLOB: usize = 4096;
 
 /// The number of a keyslot, 0 to 31. In JSON a string, as LUKS2 wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,8 +108,7 @@ impl SystemdTpm2 {
     /// # Errors
     /// [`TokenError`].
     pub fn from_json(json: serde_json::Value) -> Result<Self, TokenError> {
-        let raw: Raw = serde_json::from_value(json).map_err(|e| TokenError::Malformed(e.to_string()))?;
-        raw.try_into()
+        Tpm2Token::from_json(json)?.try_into()
     }
 
     /// The JSON object of the token.
@@ -125,117 +122,49 @@ impl SystemdTpm2 {
 
 impl Serialize for SystemdTpm2 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Raw {
-            r#type: TYPE.to_owned(),
-            keyslots: vec![self.keyslot],
-            blob: BASE64.encode(&self.blob),
-            pcrs: self.pcrs.iter().collect(),
-            pcr_bank: Some(self.pcrs.bank()),
-            primary_alg: Some(self.primary_alg),
-            policy_hash: HEXLOWER.encode(&self.policy_hash),
-            pin: false,
-            tpm2_pubkey_pcrs: Vec::new(),
-            tpm2_pubkey: None,
-            tpm2_salt: None,
-            tpm2_srk: None,
-            tpm2_pcrlock: false,
-        }
-        .serialize(serializer)
+        Tpm2Token::from(self.clone()).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for SystemdTpm2 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Raw::deserialize(deserializer)?
+        Tpm2Token::deserialize(deserializer)?
             .try_into()
             .map_err(D::Error::custom)
     }
 }
 
-/// The token's own shape. Fields that a future systemd may add are refused: they may change what is asked of the TPM.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    r#type: String,
-    keyslots: Vec<KeyslotId>,
-    #[serde(rename = "tpm2-blob")]
-    blob: String,
-    #[serde(rename = "tpm2-pcrs")]
-    pcrs: Vec<PcrIndex>,
-    // Both are absent in tokens of the first versions, which meant SHA-256 and ECC.
-    #[serde(rename = "tpm2-pcr-bank", default, skip_serializing_if = "Option::is_none")]
-    pcr_bank: Option<HashAlg>,
-    #[serde(rename = "tpm2-primary-alg", default, skip_serializing_if = "Option::is_none")]
-    primary_alg: Option<PrimaryAlg>,
-    #[serde(rename = "tpm2-policy-hash")]
-    policy_hash: String,
-    #[serde(rename = "tpm2-pin", default)]
-    pin: bool,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    tpm2_pubkey_pcrs: Vec<PcrIndex>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tpm2_pubkey: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tpm2_salt: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tpm2_srk: Option<String>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    tpm2_pcrlock: bool,
-}
-
-impl TryFrom<Raw> for SystemdTpm2 {
+impl TryFrom<Tpm2Token> for SystemdTpm2 {
     type Error = TokenError;
 
-    fn try_from(raw: Raw) -> Result<Self, TokenError> {
-        let malformed = |what: &str| TokenError::Malformed(what.to_owned());
-        if raw.r#type != TYPE {
-            return Err(malformed("the type is another"));
-        }
-        for (used, what) in [
-            (raw.pin, "a PIN"),
-            (raw.tpm2_salt.is_some(), "a salted PIN"),
-            (
-                raw.tpm2_pubkey.is_some() || !raw.tpm2_pubkey_pcrs.is_empty(),
-                "a signed PCR policy",
-            ),
-            (raw.tpm2_srk.is_some(), "a stored storage root key"),
-            (raw.tpm2_pcrlock, "a pcrlock policy"),
-            (raw.pcrs.is_empty(), "no PCR at all"),
-        ] {
-            if used {
-                return Err(TokenError::Unsupported(what));
+    fn try_from(token: Tpm2Token) -> Result<Self, TokenError> {
+        let what = match (&token.exact, &token.signed, token.pin, &token.srk) {
+            (Some(pcrs), None, TokenPin::None, None) => {
+                return Ok(Self {
+                    keyslot: token.keyslot,
+                    pcrs: *pcrs,
+                    blob: token.blob,
+                    primary_alg: token.primary_alg,
+                    policy_hash: token.policy_hash,
+                });
             }
-        }
-        let [keyslot] = raw.keyslots.as_slice() else {
-            return Err(malformed("it names another number of keyslots than one"));
+            (_, _, TokenPin::Salted(_), _) => "a salted PIN",
+            (_, _, TokenPin::Plain, _) => "a PIN",
+            (_, Some(_), ..) => "a signed PCR policy",
+            (_, _, _, Some(_)) => "a stored storage root key",
+            (None, ..) => "no PCR at all",
         };
-        let blob = BASE64
-            .decode(raw.blob.as_bytes())
-            .ok()
-            .filter(|blob| (1..=MAX_BLOB).contains(&blob.len()))
-            .ok_or_else(|| malformed("tpm2-blob is not the base64 of a TPM object"))?;
-        let policy_hash = HEXLOWER_PERMISSIVE
-            .decode(raw.policy_hash.as_bytes())
-            .ok()
-            .and_then(|hash| hash.try_into().ok())
-            .ok_or_else(|| malformed("tpm2-policy-hash is not 64 hexadecimal digits"))?;
-        let pcrs = PcrSelection::new(raw.pcr_bank.unwrap_or(HashAlg::Sha256), raw.pcrs)
-            .map_err(|e| TokenError::Malformed(e.to_string()))?;
-        Ok(Self {
-            keyslot: *keyslot,
-            blob,
-            pcrs,
-            primary_alg: raw.primary_alg.unwrap_or(PrimaryAlg::Ecc),
-            policy_hash,
-        })
+        Err(TokenError::Unsupported(what))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::BASE64;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::tpm2_token::MAX_BLOB;
 
     /// As systemd 252 writes it.
     fn systemd_252() -> Value {
@@ -271,9 +200,6 @@ mod tests {
     fn what_we_cannot_do_is_unsupported() {
         for (field, value) in [
             ("tpm2-pin", json!(true)),
-            ("tpm2_salt", json!("AAAA")),
-            ("tpm2_pubkey_pcrs", json!([11])),
-            ("tpm2_pubkey", json!("AAAA")),
             ("tpm2_srk", json!("AAAA")),
             ("tpm2_pcrlock", json!(true)),
             ("tpm2-pcrs", json!([])),
