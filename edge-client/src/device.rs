@@ -1,8 +1,8 @@
-//! This device: what its sealed volume holds, released by its own TPM.
+//! This device: what its sealed volume holds, released by its own key store.
 //!
-//! Owns: the way from a volume's header over the TPM to the pre-shared key and the device's configuration. Everything
-//! here blocks (TPM, disk, key derivation): async code calls it in `spawn_blocking`.
-//! Refuses: a volume that is not sealed to a TPM. An attacker may have written the volume; what it can hold then is
+//! Owns: the way from a volume's header over the key store to the pre-shared key and the device's configuration. Everything
+//! here blocks (TPM, firmware, disk, key derivation): async code calls it in `spawn_blocking`.
+//! Refuses: a volume that is sealed to nothing. An attacker may have written the volume; what it can hold then is
 //! another device's identity, never this one's key.
 
 use std::{fs::File, path::Path, path::PathBuf};
@@ -12,9 +12,11 @@ use protocol::{
     Subject,
     binding::{Binding, qualifying_data},
 };
-use tpm::{AkHandle, InvalidHandle, SealedObject, Tcti, Tpm, TpmError, UnsealError};
-use volume::{ConfigError, DeviceConfig, Header, InspectError, OpenVolume, SystemdTpm2};
+use tpm::{AkHandle, InvalidHandle, TpmError, UnsealError};
+use volume::{ConfigError, DeviceConfig, Header, InspectError, OpenVolume};
 use zeroize::Zeroizing;
+
+use crate::keystore::Keys;
 
 /// An opened device volume.
 pub(crate) struct Device {
@@ -37,13 +39,19 @@ pub(crate) enum DeviceError {
     },
     #[error(transparent)]
     Header(#[from] InspectError),
-    #[error("the volume is not sealed to a TPM")]
+    #[error("the volume is sealed neither to a TPM nor to a device key")]
     NotSealed,
+    #[error("the volume's token cannot be used")]
+    Token(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the volume has no UUID in the usual form")]
+    Uuid,
+    #[error("the device key does not give the volume's secret")]
+    Otp(#[from] otp::DeriveError),
     #[error(transparent)]
     Tpm(#[from] TpmError),
     #[error("the TPM does not release the volume's key")]
     Unseal(#[source] UnsealError),
-    #[error("the volume does not open with what the TPM released")]
+    #[error("the volume does not open with what this device's key store released")]
     Open(#[from] volume::OpenError),
     #[error("cannot read {path} in the volume")]
     Read {
@@ -65,11 +73,10 @@ impl DeviceError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Unreadable { .. } => Some("is --volume right, and may this user read it?".to_owned()),
-            Self::NotSealed => {
-                Some("`provisioner apply` makes a volume that this device's TPM opens".to_owned())
-            }
+            Self::NotSealed => Some("`provisioner apply` makes a volume that this device opens".to_owned()),
             Self::Tpm(error) => error.hint().map(str::to_owned),
             Self::Unseal(error) => error.hint().map(str::to_owned),
+            Self::Otp(error) => error.hint().map(str::to_owned),
             _ => None,
         }
     }
@@ -85,26 +92,23 @@ pub(crate) fn inspect(path: &Path) -> Result<(File, Header), DeviceError> {
     Ok((file, header))
 }
 
-/// The passphrase of the sealed keyslot, once the TPM released the secret and the header proved authentic under it.
-pub(crate) fn release(path: &Path, tcti: &Tcti) -> Result<Zeroizing<Vec<u8>>, DeviceError> {
-    let (_, secret) = unseal(path, tcti)?;
+/// The passphrase of the sealed keyslot, once the key store released the secret and the header proved authentic under it.
+pub(crate) fn release(path: &Path, keys: &mut Keys) -> Result<Zeroizing<Vec<u8>>, DeviceError> {
+    let (_, secret) = unseal(path, keys)?;
     Ok(volume::passphrase_of(&secret))
 }
 
-/// Opens the volume at `path` with what the TPM releases.
-fn unseal(path: &Path, tcti: &Tcti) -> Result<(OpenVolume, SealedSecret), DeviceError> {
+/// Opens the volume at `path` with what the key store releases.
+fn unseal(path: &Path, keys: &mut Keys) -> Result<(OpenVolume, SealedSecret), DeviceError> {
     let (file, header) = inspect(path)?;
-    let token = header.tpm2_tokens().first().ok_or(DeviceError::NotSealed)?;
-    let secret = Tpm::open(tcti)?
-        .unseal(&sealed_object(token), &token.pcrs)
-        .map_err(DeviceError::Unseal)?;
+    let secret = keys.release(&header)?;
     Ok((volume::open(file, &secret)?, secret))
 }
 
 impl Device {
-    /// Opens the volume at `path` through the TPM.
-    pub(crate) fn open(path: &Path, tcti: &Tcti) -> Result<Self, DeviceError> {
-        let (open, _) = unseal(path, tcti)?;
+    /// Opens the volume at `path` through its key store.
+    pub(crate) fn open(path: &Path, keys: &mut Keys) -> Result<Self, DeviceError> {
+        let (open, _) = unseal(path, keys)?;
         let read = |path| {
             open.read(path)
                 .map_err(|source| DeviceError::Read { path, source })
@@ -138,16 +142,5 @@ impl Device {
     ) -> [u8; 32] {
         let body = &Sha256Digest::of(body);
         self.qualifying_data(nonce, &Binding::Request { method, target, body })
-    }
-}
-
-fn sealed_object(token: &SystemdTpm2) -> SealedObject {
-    SealedObject {
-        private_then_public: token.blob.clone(),
-        policy_hash: token.policy_hash,
-        primary_alg: match token.primary_alg {
-            volume::PrimaryAlg::Ecc => tpm::PrimaryAlg::Ecc,
-            volume::PrimaryAlg::Rsa => tpm::PrimaryAlg::Rsa,
-        },
     }
 }

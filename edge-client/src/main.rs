@@ -12,6 +12,7 @@ mod commands;
 mod device;
 mod error;
 mod hardening;
+mod keystore;
 mod origin;
 mod proxy;
 mod refused;

@@ -6,10 +6,11 @@
 
 use std::path::{Path, PathBuf};
 
+use otp::KeyStore;
 use serde::Deserialize;
 use tpm::{InvalidTcti, Tcti};
 
-use crate::{cli::Place, origin::Origin};
+use crate::{cli::Place, keystore::Keys, origin::Origin};
 
 /// Where the configuration is looked for.
 pub(crate) const DEFAULT_PATH: &str = "/etc/signalbox/edge.toml";
@@ -23,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) volume: PathBuf,
     /// The TPM.
     pub(crate) tcti: Tcti,
+    /// The raw OTP device key's file, if it is none of those that a Raspberry Pi's own kernel has.
+    pub(crate) otp_nvmem: Option<PathBuf>,
     /// The proxy, if not the volume's.
     pub(crate) proxy: Option<Origin>,
     /// The model, if one is named.
@@ -62,7 +65,7 @@ impl SettingsError {
         match self {
             Self::Unreadable { .. } => Some("name the configuration with --config, or volume and TPM with --volume and --tcti".to_owned()),
             Self::Invalid { .. } => Some(
-                "the keys are volume = \"FILE\", and where needed tcti = \"device:/dev/tpmrm0\", proxy = \"https://HOST\", model = \"NAME\""
+                "the keys are volume = \"FILE\", and where needed tcti = \"device:/dev/tpmrm0\", otp-nvmem = \"FILE\", proxy = \"https://HOST\", model = \"NAME\""
                     .to_owned(),
             ),
             Self::NoVolume => Some(format!("name it with --volume, or with `volume` in {DEFAULT_PATH}")),
@@ -76,6 +79,7 @@ impl SettingsError {
 struct Raw {
     volume: Option<PathBuf>,
     tcti: Option<String>,
+    otp_nvmem: Option<PathBuf>,
     proxy: Option<String>,
     model: Option<String>,
 }
@@ -113,9 +117,22 @@ impl Settings {
                 .or(raw.volume)
                 .ok_or(SettingsError::NoVolume)?,
             tcti,
+            otp_nvmem: raw.otp_nvmem,
             proxy,
             model: place.model.clone().or(raw.model),
         })
+    }
+}
+
+impl Settings {
+    /// The key stores of this machine.
+    pub(crate) fn keys(&self) -> Keys {
+        let otp = KeyStore::of_this_machine();
+        let otp = match &self.otp_nvmem {
+            Some(file) => otp.with_fallback([file.clone()]),
+            None => otp,
+        };
+        Keys::new(self.tcti.clone(), otp)
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) async fn run(arguments: Cli) -> Result<Exit, Error> {
 }
 
 impl Common {
-    /// Opens the device's volume through its TPM, and tells where its proxy is.
+    /// Opens the device's volume, and tells where its proxy is.
     async fn open(&self) -> Result<(Device, Origin), Error> {
         if self.verbose {
             report::note(&format!(
@@ -64,8 +64,8 @@ impl Common {
     }
 
     async fn device(&self) -> Result<Device, Error> {
-        let (path, tcti) = (self.settings.volume.clone(), self.settings.tcti.clone());
-        Ok(attest::blocking(move || Device::open(&path, &tcti)).await?)
+        let (path, mut keys) = (self.settings.volume.clone(), self.settings.keys());
+        Ok(attest::blocking(move || Device::open(&path, &mut keys)).await?)
     }
 
     fn origin(&self, device: &Device) -> Result<Origin, Error> {

@@ -58,8 +58,8 @@ pub(crate) async fn run(common: &Common, arguments: Arguments) -> Result<Exit, E
     if !is_pipe() {
         return Err(UnlockError::NotAPipe.into());
     }
-    let (path, tcti) = (common.settings.volume.clone(), common.settings.tcti.clone());
-    let released = attest::blocking(move || device::release(&path, &tcti)).await;
+    let (path, mut keys) = (common.settings.volume.clone(), common.settings.keys());
+    let released = attest::blocking(move || device::release(&path, &mut keys)).await;
     if let Some(pcr) = arguments.extend {
         let tcti = common.settings.tcti.clone();
         let extended = attest::blocking(move || extend(&tcti, pcr)).await;

@@ -12,6 +12,7 @@
 mod ask;
 mod cli;
 mod doctor;
+mod otp;
 mod quote;
 mod support;
 mod unlock;

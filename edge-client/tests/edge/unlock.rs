@@ -12,7 +12,7 @@ use crate::support::{Device, run, stderr};
 const PROXY: &str = "http://127.0.0.1:1";
 
 /// Does this passphrase open the volume's keyslot, in cryptsetup's eyes?
-fn cryptsetup_opens(volume: &str, passphrase: &[u8]) -> bool {
+pub(crate) fn cryptsetup_opens(volume: &str, passphrase: &[u8]) -> bool {
     let mut child = Command::new("/usr/sbin/cryptsetup")
         .args(["open", "--test-passphrase", "--key-file", "-", volume])
         .stdin(Stdio::piped())

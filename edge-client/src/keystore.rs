@@ -1,0 +1,197 @@
+//! What gives the secret of a volume: this machine's TPM, or the OTP device key of a Raspberry Pi.
+//!
+//! Owns: which of the two is asked, read off the volume's tokens: a TPM's token first, then one of a device key. After the firmware derived
+//! a secret, the raw key is locked until the next reboot, so that nobody who becomes root later can carry it away.
+//! Refuses a volume with neither, and says why a token that is there cannot be used.
+//! An attacker may have written the tokens: he gets another secret or none. Limits: the firmware derives again for whoever may open its mailbox,
+//! until it is locked or the machine is off.
+
+use domain::SealedSecret;
+use otp::{KeyId, KeyStore, Locks, Recipe, Source};
+use tpm::{SealedObject, Tcti, Tpm};
+use volume::{Header, OtpToken, SystemdTpm2};
+
+use crate::{device::DeviceError, report};
+
+/// The key stores of this machine. Nothing is opened before a volume asks for it.
+pub(crate) struct Keys {
+    tcti: Tcti,
+    otp: KeyStore,
+}
+
+impl Keys {
+    pub(crate) const fn new(tcti: Tcti, otp: KeyStore) -> Self {
+        Self { tcti, otp }
+    }
+
+    /// The secret that opens the volume with this header.
+    pub(crate) fn release(&mut self, header: &Header) -> Result<SealedSecret, DeviceError> {
+        if let Some(token) = header.tpm2_tokens().first() {
+            return Tpm::open(&self.tcti)?
+                .unseal(&sealed_object(token), &token.pcrs)
+                .map_err(DeviceError::Unseal);
+        }
+        if let Some(token) = header.otp_tokens().first() {
+            return self.derive(header, token);
+        }
+        match (
+            header.unusable_tokens().first(),
+            header.unusable_otp_tokens().first(),
+        ) {
+            (Some(why), _) => Err(DeviceError::Token(why.clone().into())),
+            (None, Some(why)) => Err(DeviceError::Token(why.clone().into())),
+            (None, None) => Err(DeviceError::NotSealed),
+        }
+    }
+
+    fn derive(&mut self, header: &Header, token: &OtpToken) -> Result<SealedSecret, DeviceError> {
+        let key = KeyId::new(token.key_id).ok_or(DeviceError::NotSealed)?;
+        let recipe = Recipe {
+            device: &token.device,
+            volume: header.uuid_bytes().ok_or(DeviceError::Uuid)?,
+            salt: &token.salt,
+        };
+        let derived = self.otp.derive(key, &recipe)?;
+        if let Some(warning) = derived.source.warning() {
+            report::note(&format!("warning: {warning}"));
+        }
+        if derived.source == Source::Firmware
+            && let Err(why) = self.otp.lock(key, Locks::READ)
+        {
+            report::note(&format!(
+                "warning: the raw device key cannot be locked, so root can read it: {}",
+                report::chain(&why)
+            ));
+        }
+        Ok(derived.secret)
+    }
+}
+
+fn sealed_object(token: &SystemdTpm2) -> SealedObject {
+    SealedObject {
+        private_then_public: token.blob.clone(),
+        policy_hash: token.policy_hash,
+        primary_alg: match token.primary_alg {
+            volume::PrimaryAlg::Ecc => tpm::PrimaryAlg::Ecc,
+            volume::PrimaryAlg::Rsa => tpm::PrimaryAlg::Rsa,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use domain::VolumeKey;
+    use testkit::{FakeFirmware, vcio::Fault};
+    use volume::{Existing, FilesystemIds, Image, KeyslotId, Options, Output, Volume};
+
+    use super::*;
+
+    const UUID: [u8; 16] = [0x3b; 16];
+
+    fn keys(board: &FakeFirmware) -> Keys {
+        let board = board.clone();
+        let otp = KeyStore::new(Box::new(move |message: &mut [u32]| board.property(message)));
+        Keys::new("device:/nonexistent/tpm".parse().unwrap(), otp)
+    }
+
+    fn board() -> FakeFirmware {
+        FakeFirmware::with_key(&[0x11; 32])
+    }
+
+    /// A volume whose secret is that of the board for this token, written over `uuid`.
+    fn volume(board: &FakeFirmware, uuid: [u8; 16]) -> File {
+        let token = OtpToken {
+            keyslot: KeyslotId::SEALED,
+            key_id: 1,
+            device: "edge-1".parse().unwrap(),
+            salt: [9; 32],
+        };
+        let recipe = Recipe {
+            device: &token.device,
+            volume: UUID,
+            salt: &token.salt,
+        };
+        let derived = keys(board).otp.derive(KeyId::DEVICE, &recipe).unwrap();
+        let target = tempfile::tempfile().unwrap();
+        let mut counter = 0_u8;
+        let mut entropy = |room: &mut [u8]| {
+            for byte in room {
+                counter = counter.wrapping_add(1);
+                *byte = counter;
+            }
+        };
+        let ids = FilesystemIds {
+            uuid: [1; 16],
+            hash_seed: [2; 16],
+        };
+        let key: Vec<u8> = (0..64).collect();
+        let output = Output {
+            target: &target,
+            volume: Volume {
+                uuid,
+                label: "",
+                size: 17 << 20,
+                existing: Existing::Refuse,
+                options: Options::default(),
+                volume_key: &VolumeKey::copy_from(&key).unwrap(),
+                secret: &derived.secret,
+                token: &token,
+            },
+            entropy: &mut entropy,
+        };
+        let image = Image::of_files(&[], 1 << 20, ids).unwrap();
+        volume::write(&image, vec![output], &()).pop().unwrap().unwrap();
+        target
+    }
+
+    fn opens(keys: &mut Keys, file: &File) -> Result<(), DeviceError> {
+        let header = volume::inspect(file).unwrap();
+        let secret = keys.release(&header)?;
+        volume::open(file.try_clone().unwrap(), &secret)?;
+        Ok(())
+    }
+
+    #[test]
+    fn the_firmware_opens_the_volume_and_the_raw_key_is_locked() {
+        let board = board();
+        let file = volume(&board, UUID);
+        assert!(board.nvmem().is_ok());
+        opens(&mut keys(&board), &file).unwrap();
+        assert!(board.nvmem().is_err(), "root reads the key no more");
+        opens(&mut keys(&board), &file).unwrap();
+        // A firmware that does not lock is told, and is no reason to stay shut.
+        board.reboot();
+        board.fail(Fault::LocksIgnored);
+        opens(&mut keys(&board), &file).unwrap();
+    }
+
+    #[test]
+    fn another_board_or_another_volume_does_not_open() {
+        let file = volume(&board(), UUID);
+        let other = FakeFirmware::with_key(&[0x12; 32]);
+        assert!(matches!(
+            opens(&mut keys(&other), &file),
+            Err(DeviceError::Open(_))
+        ));
+        // The token of one volume in the header of another.
+        let moved = volume(&board(), [0x3c; 16]);
+        assert!(matches!(
+            opens(&mut keys(&board()), &moved),
+            Err(DeviceError::Open(_))
+        ));
+    }
+
+    #[test]
+    fn a_board_without_a_key_derives_nothing() {
+        let file = volume(&board(), UUID);
+        let refused = opens(&mut keys(&FakeFirmware::blank()), &file).unwrap_err();
+        assert!(matches!(refused, DeviceError::Otp(_)));
+        assert!(refused.hint().unwrap().contains("genkey"));
+        let locked = board();
+        locked.lock(1 << 11);
+        let refused = opens(&mut keys(&locked), &file).unwrap_err();
+        assert!(refused.hint().unwrap().contains("reboot"));
+    }
+}
