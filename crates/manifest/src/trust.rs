@@ -130,6 +130,8 @@ fn rule(entry: &Spot<DenySection>, findings: &mut Findings) -> Option<DenyRule> 
         (Some(from), Some(to)) => DenyRule::new(maker, from.value, to.value, reason)
             .map_err(|wrong| findings.push(to.span.clone(), wrong.to_string(), None))
             .ok(),
+        // The other end may be there and unreadable, which was told.
+        (Some(_), None) | (None, Some(_)) if !findings.is_empty() => None,
         (Some(one), None) | (None, Some(one)) => {
             let hint = Some(
                 "give `from` and `to`, both are refused too; or neither, for all of the maker's".to_owned(),

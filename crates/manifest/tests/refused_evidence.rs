@@ -112,10 +112,11 @@ fn golden_sets() {
     assert!(refused(NEW_UKI, &format!("11 = \"{}\"", "0".repeat(64))).starts_with("nothing was measured"));
     assert!(refused(NEW_UKI, &format!("23 = \"{ONES}\"")).starts_with("PCR 23 can be reset"));
     assert!(refused(NEW_UKI, "until = \"1\"").starts_with("`until` is not a PCR"));
-    let (told, hint) = one(
-        "golden.\"2026-09\"]",
-        "golden.\"September\"]\n[policies.kiosk.evidence.golden.\"2026-09\"]",
-    );
+    let text = KIOSKS.replace("\"2026-09\"", "September");
+    let wrong = parse("fleet.toml", &text).unwrap_err();
+    assert_eq!(wrong.findings().len(), 1, "{}", wrong.render());
+    let told = &wrong.findings()[0].message;
+    let hint = wrong.findings()[0].hint.clone().unwrap();
     assert!(told.starts_with("a golden set's name is 1 to 63"), "{told}");
     assert!(hint.contains("quotes"));
 }
