@@ -130,6 +130,7 @@ mod tests {
         assert_eq!(" \n".parse::<CommandLinePattern>(), Err(InvalidPattern::Empty));
         let long = "x".repeat(MAX_LEN + 1);
         assert_eq!(long.parse::<CommandLinePattern>(), Err(InvalidPattern::TooLong));
+        assert!(long[1..].parse::<CommandLinePattern>().is_ok());
         assert_eq!(" a  b ".parse::<CommandLinePattern>().unwrap().to_string(), "a b");
     }
 

@@ -2,7 +2,10 @@
 
 use crate::forge::{
     digest_of,
-    log::{BANKS, IPL, agile, agile_with, boot, boot_quoted, header, le, sha1_event, spec_id, variable},
+    log::{
+        BANKS, IPL, agile, agile_with, boot, boot_quoted, header, header_of, le, sha1_event, spec_id,
+        variable,
+    },
 };
 use domain::HashAlg;
 use evidence::eventlog::{EventLog, LogError, LogFormat, MAX_LOG_LEN, UefiVariable};
@@ -80,6 +83,15 @@ fn digests_are_the_headers() {
         let error = refused(&[header(), event].concat());
         assert_eq!(error.to_string(), text);
     }
+}
+
+#[test]
+fn as_many_algorithms_as_may_be_are_read() {
+    let pairs: Vec<_> = (0x100..0x110).map(|id| (id, 1)).collect();
+    let digests: Vec<_> = pairs.iter().map(|(id, _)| (*id, &[9_u8][..])).collect();
+    let bytes = [header_of(&pairs), agile_with(7, IPL, &digests, b"x")].concat();
+    let log = EventLog::parse(&bytes).unwrap();
+    assert_eq!(log.events()[1].digests.iter().collect::<Vec<_>>(), digests);
 }
 
 #[test]
