@@ -317,7 +317,11 @@ fn what_is_no_evidence_is_exit_2_and_names_the_file() {
     fs::write(desk.path("bad.toml"), "bank = \"sha256\"\n").unwrap();
     let policy = desk.check(&["--nonce", NONCE, "--policy", "bad.toml"]);
     assert_eq!(policy.code, 2);
-    assert!(policy.err.contains("`pcrs` is missing here"), "{}", policy.err);
+    assert!(
+        policy.err.contains("asks for evidence of nothing"),
+        "{}",
+        policy.err
+    );
 }
 
 /// Measures what a log says into the SHA-256 bank, as that boot did.
@@ -404,4 +408,104 @@ fn from_a_real_boot_to_a_policy_to_a_verdict() {
     desk.tpm.extend(8, b"init=/bin/sh");
     desk.quote("sha256:0,2,4,7,8,9,14", &[]);
     assert_eq!(desk.failed(&all[2..]), ["policy", "event-log"]);
+}
+
+/// Signs a statement about PCR 7 as docs/image-statements.md says, with openssl alone.
+fn statement(desk: &Desk, release: u64, values: &[u8]) {
+    let digest = domain::Sha256Digest::of(values);
+    let signed = format!(
+        r#"{{"bank":"sha256","digest":"{digest}","pcrs":[7],"phase":"ready","profile":"kiosk","release":{release}}}"#
+    );
+    fs::write(desk.path("statement.json"), &signed).unwrap();
+    for arguments in [
+        "pkey -in image.key -pubout -out image.pem",
+        "pkey -in image.key -pubout -outform DER -out image.der",
+        "dgst -sha256 -sign image.key -out signature statement.json",
+    ] {
+        openssl(desk, arguments);
+    }
+    let base64 = |bytes: &[u8]| data_encoding::BASE64.encode(bytes);
+    let file = format!(
+        r#"{{"statement":"{}","signature":"{}","key":"{}"}}"#,
+        base64(signed.as_bytes()),
+        base64(&fs::read(desk.path("signature")).unwrap()),
+        domain::Sha256Digest::of(&fs::read(desk.path("image.der")).unwrap())
+    );
+    fs::write(desk.path("image.statement"), file).unwrap();
+}
+
+fn openssl(desk: &Desk, arguments: &str) {
+    let arguments: Vec<&str> = arguments.split_whitespace().collect();
+    let ran = desk.tpm.command("openssl").args(&arguments).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[test]
+fn image_statements_and_golden_sets_are_judged() {
+    let desk = Desk::ecc();
+    desk.quote("sha256:7", &[]);
+    desk.tool("tpm2_pcrread", &["sha256:7", "-o", "seven"]);
+    let values = fs::read(desk.path("seven")).unwrap();
+    let seven = hex_of(desk.path("seven"));
+    openssl(
+        &desk,
+        "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out image.key",
+    );
+    statement(&desk, 7, &values);
+    let pem = fs::read_to_string(desk.path("image.pem")).unwrap();
+    let policy = |least: u64| {
+        let text = format!(
+            "[statement]\nkeys = [\"\"\"\n{pem}\"\"\"]\nprofile = \"kiosk\"\nleast-release = {least}\npcrs = [7]\n"
+        );
+        fs::write(desk.path("policy.toml"), text).unwrap();
+    };
+    let asked = ["--policy", "policy.toml", "--image-statement", "image.statement"];
+    policy(7);
+    let ran = desk.check(&[&["--nonce", NONCE][..], &asked].concat());
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("the image is release 7"), "{}", ran.out);
+    assert_eq!(desk.failed(&asked[..2]), ["policy"], "none was given");
+    policy(8);
+    let ran = desk.check(&[&["--nonce", NONCE][..], &asked].concat());
+    assert_eq!(ran.code, 3);
+    assert!(
+        ran.out
+            .contains("the image is release 7, the policy wants 8 at least"),
+        "{}",
+        ran.out
+    );
+    policy(7);
+    statement(&desk, 7, &[1; 32]);
+    assert_eq!(desk.failed(&asked), ["policy"]);
+
+    let golden = |until: &str| {
+        let other = "ab".repeat(32);
+        let text = format!(
+            "[golden.\"2026-09\"]\nuntil = {until}\npcrs = {{ 7 = \"{seven}\" }}\n[golden.\"2026-10\"]\npcrs = {{ 7 = \"{other}\" }}\n"
+        );
+        fs::write(desk.path("policy.toml"), text).unwrap();
+    };
+    golden("9999-01-01T00:00:00Z");
+    let ran = desk.check(&["--nonce", NONCE, "--policy", "policy.toml"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("golden set `2026-09`"), "{}", ran.out);
+    golden("2020-01-01T00:00:00Z");
+    let ran = desk.check(&["--nonce", NONCE, "--policy", "policy.toml"]);
+    assert_eq!(ran.code, 3, "{}", ran.out);
+    assert!(
+        ran.out.contains("`2026-09`") && ran.out.contains("ended"),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn rules_want_a_log() {
+    let desk = Desk::ecc();
+    desk.quote("sha256:7", &[]);
+    fs::write(desk.path("policy.toml"), "[log]\nsecure-boot = true\n").unwrap();
+    let ran = desk.check(&["--nonce", NONCE, "--policy", "policy.toml"]);
+    assert_eq!(ran.code, 3, "{}", ran.out);
+    assert!(ran.out.contains("event log"), "{}", ran.out);
+    assert_eq!(desk.failed(&["--policy", "policy.toml"]), ["policy"]);
 }

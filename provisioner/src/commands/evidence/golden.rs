@@ -101,6 +101,9 @@ fn snippet(args: &GoldenArgs, values: &PcrValues, log: Option<&EventLog<'_>>, un
         },
         values.selection().bank()
     );
+    if values.selection().bank() == domain::HashAlg::Sha1 {
+        out.push_str("allow-sha1 = true # SHA-1 collides: take another bank if the TPM has one\n");
+    }
     if uninitialised {
         out.push_str("allow-uninitialised = true # nothing was measured into some of these: any machine can show them\n");
     }
