@@ -13,6 +13,7 @@
 mod allocations;
 mod appraisal;
 mod certificate_chain;
+mod certificate_choice;
 mod certificate_leaf;
 mod certificate_quirks;
 mod certificate_tools;
