@@ -7,26 +7,33 @@
 //! provisioned again; it cannot lower it. A TPM starts a new counter above the highest that it ever had (TPM 2.0 Library part 1,
 //! 37.2.6), and an index that is no such counter is refused. TPM2_Clear ends it, and every sealed secret with it.
 //! Why no write-locked index with a digest: whoever has the (empty) owner password deletes it and defines another.
-//! Limits: an NV cell lasts some 10^5 writes; a write is one per volume made.
 
 use std::fmt;
 
+use sha2::{Digest as _, Sha256};
 use tss_esapi::{
-    attributes::{NvIndexAttributes, NvIndexAttributesBuilder, SessionAttributesBuilder},
-    constants::{NvIndexType, SessionType},
+    attributes::{NvIndexAttributes, SessionAttributesBuilder},
+    constants::SessionType,
     handles::{NvIndexHandle, NvIndexTpmHandle, TpmHandle},
     interface_types::{
         algorithm::HashingAlgorithm,
         resource_handles::{NvAuth, Provision},
         session_handles::AuthSession,
     },
-    structures::{Digest, NvPublic, NvPublicBuilder},
+    structures::{Digest, NvPublicBuilder},
 };
 
 use crate::{Tpm, TpmError, error::Doing as _};
 
 /// A counter's width in bytes.
 const WIDTH: u16 = 8;
+/// `TPMA_NV`: a counter, read and raised with its empty password. noDA, because there is nothing to guess and a lockout
+/// must not keep volumes closed.
+const ATTRIBUTES: u32 = 1 << 4 | 1 << 2 | 1 << 18 | 1 << 25;
+/// Set once it was raised for the first time.
+const WRITTEN: u32 = 1 << 29;
+/// `TPM_ALG_SHA256`.
+const SHA256: [u8; 2] = [0, 0x0b];
 /// Nobody makes that many volumes between two openings.
 const MOST_STEPS: u64 = 16;
 
@@ -163,7 +170,7 @@ impl Tpm {
         let public = NvPublicBuilder::new()
             .with_nv_index(NvIndexTpmHandle::new(index.get()).doing(doing)?)
             .with_index_name_algorithm(HashingAlgorithm::Sha256)
-            .with_index_attributes(attributes()?)
+            .with_index_attributes(NvIndexAttributes::try_from(ATTRIBUTES).doing(doing)?)
             .with_index_auth_policy(Digest::default())
             .with_data_area_size(usize::from(WIDTH))
             .build()
@@ -289,8 +296,8 @@ impl Tpm {
         Ok(value)
     }
 
-    /// Names the index, which must be a counter of ours: its Name goes into every session's HMAC, so what a meddling bus
-    /// says of it here is checked there.
+    /// Opens the index, which must be a counter of ours. That is judged by its Name, which goes into the HMAC of every
+    /// session that uses it: a meddling bus that names another index than the TPM has gets no further.
     fn open_counter(&mut self, index: RollbackIndex) -> Result<NvIndexHandle, RollbackError> {
         let doing = "open the rollback counter";
         if !self.exists(index.get())? {
@@ -300,46 +307,30 @@ impl Tpm {
         let mut object = self
             .plain(|c| c.tr_from_tpm_public(TpmHandle::NvIndex(number)))
             .doing(doing)?;
-        let handle = NvIndexHandle::from(object);
-        let read = self.plain(|c| c.nv_read_public(handle)).doing(doing);
-        let sound = read.and_then(|(public, _)| is_ours(&public));
-        if sound == Ok(true) {
-            return Ok(handle);
+        let name = self.context.tr_get_name(object).doing(doing);
+        let ours = [ATTRIBUTES, ATTRIBUTES | WRITTEN].map(|attributes| name_of(index, attributes));
+        if name
+            .as_ref()
+            .is_ok_and(|name| ours.iter().any(|our| our == name.value()))
+        {
+            return Ok(NvIndexHandle::from(object));
         }
         self.context.tr_close(&mut object).doing(doing)?;
-        sound?;
+        name?;
         Err(RollbackError::Foreign(index))
     }
 }
 
-fn is_ours(public: &NvPublic) -> Result<bool, TpmError> {
-    let found = public.attributes();
-    let unwritten = attributes()?;
-    let written = attributes_written()?;
-    Ok(public.name_algorithm() == HashingAlgorithm::Sha256
-        && public.authorization_policy().is_empty()
-        && public.data_size() == usize::from(WIDTH)
-        && (found == unwritten || found == written))
-}
-
-fn attributes() -> Result<NvIndexAttributes, TpmError> {
-    builder().build().doing("define the rollback counter")
-}
-
-fn attributes_written() -> Result<NvIndexAttributes, TpmError> {
-    builder()
-        .with_written(true)
-        .build()
-        .doing("define the rollback counter")
-}
-
-/// noDA: its password is empty, and a lockout must not keep volumes closed.
-fn builder() -> NvIndexAttributesBuilder {
-    NvIndexAttributesBuilder::new()
-        .with_nv_index_type(NvIndexType::Counter)
-        .with_auth_write(true)
-        .with_auth_read(true)
-        .with_no_da(true)
+/// The Name of an index (TPM 2.0 Library part 1, 16): the hash of its `TPMS_NV_PUBLIC`.
+fn name_of(index: RollbackIndex, attributes: u32) -> Vec<u8> {
+    let area = Sha256::new()
+        .chain_update(index.get().to_be_bytes())
+        .chain_update(SHA256)
+        .chain_update(attributes.to_be_bytes())
+        .chain_update([0, 0])
+        .chain_update(WIDTH.to_be_bytes())
+        .finalize();
+    [&SHA256[..], &area].concat()
 }
 
 #[cfg(test)]

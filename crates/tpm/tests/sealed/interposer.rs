@@ -1,9 +1,12 @@
 //! Pinned storage keys: who answers in the TPM's place is found out before a secret moves.
 
 use testkit::{Canary, Swtpm, Tap};
-use tpm::{Conditions, SealError, SealOptions, SrkPin, StorageTemplate, Tpm, TpmError, UnsealError};
+use tpm::{
+    Conditions, PinAuth, ReadBack, SealError, SealOptions, SignedPcrs, SrkPin, StorageTemplate, Tpm,
+    TpmError, UnsealError,
+};
 
-use crate::support::{leftovers, open, secret, select};
+use crate::support::{Builder, leftovers, open, pin, secret, select};
 
 const TEMPLATES: [StorageTemplate; 3] = [
     StorageTemplate::SystemdEcc,
@@ -111,4 +114,40 @@ fn a_volume_under_the_tcgs_key_opens_whether_that_is_persistent_or_not() {
     assert_eq!(listed.storage[0].key.name(), found.name());
     drop(tpm);
     assert_eq!(leftovers(&swtpm), "");
+}
+
+#[test]
+fn neither_pin_nor_secret_crosses_the_bus_in_clear() {
+    let swtpm = Swtpm::start();
+    swtpm.extend(11, b"release 1");
+    let builder = Builder::new(2048);
+    let tap = Tap::on(&swtpm);
+    let mut tpm = Tpm::open(&tap.tcti().parse().unwrap()).unwrap();
+    let signatures = builder.approve(&mut tpm, select(&[11]));
+    let pin = pin("correct horse battery");
+    let conditions = Conditions {
+        exact: None,
+        signed: Some(SignedPcrs {
+            key: &builder.public,
+            pcrs: select(&[11]),
+            signatures: Some(&signatures),
+        }),
+        pin: Some(PinAuth {
+            pin: &pin,
+            salt: None,
+        }),
+    };
+    let (object, seen) = tpm
+        .seal_with(&secret(0x5a), &conditions, SealOptions::default())
+        .unwrap();
+    assert_eq!(seen, ReadBack::Compared);
+    tpm.unseal_with(&object, &conditions).unwrap();
+    let heard = tap.heard();
+    // What is no secret is heard.
+    let signature = Canary::new("the policy hash", &object.policy_hash);
+    assert!(!signature.find_in("bus", &heard).is_empty());
+    Canary::new("the secret", &[0x5a; 32]).assert_absent("bus", &heard);
+    Canary::new("the PIN", b"correct horse battery").assert_absent("bus", &heard);
+    let auth = domain::Sha256Digest::of(b"correct horse battery");
+    Canary::new("the PIN's authValue", auth.as_bytes()).assert_absent("bus", &heard);
 }
