@@ -2,7 +2,10 @@
 
 #[cfg_attr(
     not(test),
-    expect(dead_code, reason = "the manifest's keys for it and `volume recover` are not there yet")
+    expect(
+        dead_code,
+        reason = "the manifest's keys for it and `volume recover` are not there yet"
+    )
 )]
 pub(crate) mod escrows;
 mod journals;
