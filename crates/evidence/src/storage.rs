@@ -231,6 +231,9 @@ mod tests {
             modulus: &modulus,
         };
         assert_eq!(of(STORAGE, rsa), Ok(StorageTemplate::SystemdRsa));
+        assert_eq!(StorageTemplate::SystemdEcc.to_string(), "systemd-ecc");
+        assert_eq!(StorageTemplate::SystemdRsa.to_string(), "systemd-rsa");
+        assert_eq!(StorageTemplate::TcgEcc.to_string(), "tcg-ecc");
         for bit in 0..32 {
             let flipped = Attributes(STORAGE.0 ^ (1 << bit));
             if flipped != TCG {

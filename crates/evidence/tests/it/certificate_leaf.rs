@@ -1,9 +1,9 @@
 //! What the EK certificate itself must be, and what it says about its TPM.
 
 use crate::certificates::{
-    BASIC_CONSTRAINTS, Draft, ECDSA_SHA256, EK_PURPOSE, House, KEY_AGREEMENT, SERVER_PURPOSE, alt_name,
-    assemble, attribute, broken, ca_constraints, extension, key_usage, leaf_constraints, purpose, tlv,
-    tpm_name,
+    BASIC_CONSTRAINTS, Draft, ECDSA_SHA256, EK_PURPOSE, House, KEY_AGREEMENT, SERVER_PURPOSE,
+    SUBJECT_ALT_NAME, alt_name, assemble, attribute, broken, ca_constraints, extension, key_usage,
+    leaf_constraints, purpose, tlv, tpm_name,
 };
 use domain::EkDigest;
 use evidence::certificate::{CertificateError, ChainBreak, FirmwareVersion, NotAnEk, ReadError};
@@ -45,6 +45,15 @@ fn what_is_no_certificate_says_so() {
         attribute(&[0x67, 0x81, 5, 2, 1], 0x0c, "id:4E544300"),
     ];
     draft.extensions[0] = alt_name(&tlv(0x31, &[&twice[0], &twice[1]]));
+    assert_eq!(
+        unreadable(&draft.signed(&house.ca)),
+        CertificateError::Extension("subjectAltName")
+    );
+
+    // A DNS name that is none.
+    let mut draft = house.ek_draft();
+    let names = tlv(0x30, &[&tlv(0x82, &[&[0xff]])]);
+    draft.extensions[0] = extension(&SUBJECT_ALT_NAME, None, &names);
     assert_eq!(
         unreadable(&draft.signed(&house.ca)),
         CertificateError::Extension("subjectAltName")
