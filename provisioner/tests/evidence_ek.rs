@@ -141,6 +141,36 @@ fn a_chain_to_a_root_is_shown() {
     assert_eq!((&json["roots"], &json["intermediates"]), (&1.into(), &1.into()));
 }
 
+/// Intel's and Microsoft's TPMs hold the intermediates behind the certificate; others give them as one PEM file.
+#[test]
+fn intermediates_may_come_with_the_certificate() {
+    let maker = Maker::new();
+    maker.trust(&["root"]);
+    let dir = maker.tpm.dir();
+    let together = [
+        fs::read(dir.join("ek.crt")).unwrap(),
+        fs::read(dir.join("ca.crt")).unwrap(),
+    ]
+    .concat();
+    fs::write(dir.join("ek.crt"), together).unwrap();
+    let ran = maker.ek(&["--ek", "ek.pub"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(
+        ran.out.contains("intermediate    CN=ca\nroot            CN=root"),
+        "{}",
+        ran.out
+    );
+    // What comes along is no root.
+    maker.trust(&["stranger"]);
+    let all = [
+        fs::read(dir.join("ek.crt")).unwrap(),
+        fs::read(dir.join("root.crt")).unwrap(),
+    ]
+    .concat();
+    fs::write(dir.join("ek.crt"), all).unwrap();
+    assert_eq!(maker.ek(&[]).code, 3);
+}
+
 #[test]
 fn where_a_chain_breaks_is_told() {
     let maker = Maker::new();

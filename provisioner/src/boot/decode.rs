@@ -36,8 +36,11 @@ pub(super) fn data(event: &Event<'_>) -> Option<Node> {
         | EventType::EFI_VARIABLE_AUTHORITY
         | EventType(VARIABLE_BOOT | VARIABLE_BOOT2) => variable(event),
         EventType::IPL => Some(Node::map([("String", text(event.data))])),
-        EventType::EFI_HCRTM_EVENT | EventType(EFI_ACTION | ACTION) => Some(text(event.data)),
-        EventType(POST_CODE) if event.data.len() != 16 => Some(text(event.data)),
+        EventType::EFI_HCRTM_EVENT | EventType(ACTION | S_CRTM_CONTENTS) if event.text().is_some() => {
+            Some(ended(event.data))
+        }
+        EventType(EFI_ACTION) => Some(ended(event.data)),
+        EventType(POST_CODE) if event.data.len() != 16 => Some(ended(event.data)),
         EventType(POST_CODE | S_CRTM_CONTENTS | FIRMWARE_BLOB) => blob(event.data),
         EventType(FIRMWARE_BLOB2) => described_blob(event.data),
         EventType(APPLICATION..=RUNTIME_DRIVER) => image(event.data),
@@ -107,8 +110,16 @@ fn text(bytes: &[u8]) -> Node {
     }
 }
 
+/// Text without the zeros that end it.
+fn ended(bytes: &[u8]) -> Node {
+    let end = bytes.iter().rposition(|byte| *byte != 0);
+    let len = end.map_or(0, |last| last.saturating_add(1));
+    text(bytes.get(..len).unwrap_or_default())
+}
+
+/// What old versions of shim left behind a variable is not shown: it is of no meaning, and EventSize tells of it.
 fn variable(event: &Event<'_>) -> Option<Node> {
-    let variable = UefiVariable::parse(event.data)?;
+    let (variable, _) = UefiVariable::parse_prefix(event.data)?;
     let units = variable.name.encode_utf16().count();
     let mut fields = vec![
         ("VariableName".to_owned(), Node::Text(variable.vendor_guid())),
@@ -178,9 +189,10 @@ fn described_blob(bytes: &[u8]) -> Option<Node> {
     let mut fields = Fields(bytes);
     let len = fields.u8()?;
     let description = fields.take(len.into())?;
+    let name = description.strip_suffix(&[0]).unwrap_or(description);
     let node = Node::map([
         ("BlobDescriptionSize", Node::Number(len.into())),
-        ("BlobDescription", Node::text(HEXLOWER.encode(description))),
+        ("BlobDescription", Node::text(HEXLOWER.encode(name))),
         ("BlobBase", Node::Hex(fields.u64()?)),
         ("BlobLength", Node::Hex(fields.u64()?)),
     ]);

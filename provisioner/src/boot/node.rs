@@ -128,10 +128,10 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// What a terminal or YAML would take for more than a character.
+/// What a terminal or YAML would take for more than a character, or YAML for none (`c-printable`, YAML 1.2, 5.1).
 fn is_unprintable(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn escape(c: char) -> String {
@@ -170,11 +170,11 @@ mod tests {
 
     #[test]
     fn no_text_escapes_its_quotes() {
-        let text = "\"\\\n- x: 1\0\u{1b}[31m\u{202e}\u{1f600}";
+        let text = "\"\\\n- x: 1\0\u{1b}[31m\u{202e}\u{1f600}\u{ffff}";
         let node = Node::text(text);
         assert_eq!(
             node.to_yaml(),
-            "---\n\"\\\"\\\\\\n- x: 1\\0\\u001b[31m\\u202e\u{1f600}\"\n"
+            "---\n\"\\\"\\\\\\n- x: 1\\0\\u001b[31m\\u202e\u{1f600}\\uffff\"\n"
         );
         assert_eq!(node.to_json(), Value::from(text));
     }

@@ -54,7 +54,7 @@ fn note(data: &[u8]) -> Option<String> {
 }
 
 fn variable(event: &Event<'_>) -> Option<String> {
-    let variable = UefiVariable::parse(event.data)?;
+    let (variable, _) = UefiVariable::parse_prefix(event.data)?;
     let name = variable.name.as_str();
     if event.kind == EventType::EFI_VARIABLE_AUTHORITY {
         return Some(match name {
@@ -134,7 +134,11 @@ fn text(data: &[u8]) -> Option<String> {
     }
     let wide = utf16(data);
     let whole = wide.encode_utf16().count().saturating_add(1).saturating_mul(2) >= data.len();
-    (!wide.is_empty() && whole && data.len().is_multiple_of(2) && !wide.contains('\u{fffd}')).then_some(wide)
+    // A GUID is UTF-16 too, of a kind: texts of firmware are mostly ASCII.
+    let ascii = wide.chars().filter(char::is_ascii_graphic).count();
+    let plausible = ascii.saturating_mul(2) >= wide.chars().count();
+    (!wide.is_empty() && whole && plausible && data.len().is_multiple_of(2) && !wide.contains('\u{fffd}'))
+        .then_some(wide)
 }
 
 /// One line of printable characters.
@@ -185,5 +189,7 @@ mod tests {
         assert_eq!(text(&wide).unwrap(), "quiet");
         assert_eq!(text(&[0, 0, 0, 0]), None);
         assert_eq!(text(&[0xff, 0, 0xff]), None);
+        let guid = b"\x1e\xfb\x6b\x54\x0c\x1d\x41\x40\xad\xa4\xbf\x1f\x20\x38\x4e\x55";
+        assert_eq!(text(guid), None, "a version that is a GUID");
     }
 }
