@@ -16,10 +16,10 @@ use protocol::{
 use reqwest::Response;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
-use tpm::Tcti;
 use zeroize::Zeroizing;
 
 use crate::{
+    attachments::{Attachments, Found},
     attest,
     clock::ServerClock,
     device::{Device, DeviceError},
@@ -28,6 +28,7 @@ use crate::{
     refused::Refused,
     report,
     session::{Action, Event, Machine, Own, OwnRefusal, Reason},
+    settings::Settings,
 };
 
 /// What is sent.
@@ -121,7 +122,7 @@ impl CallError {
 pub(crate) struct Caller<'a> {
     pub(crate) proxy: &'a Proxy<'a>,
     pub(crate) device: &'a Device,
-    pub(crate) tcti: &'a Tcti,
+    pub(crate) settings: &'a Settings,
     pub(crate) verbose: bool,
     clock: Option<ServerClock>,
     opening: Option<(SessionKey, SessionRequest)>,
@@ -130,11 +131,16 @@ pub(crate) struct Caller<'a> {
 }
 
 impl<'a> Caller<'a> {
-    pub(crate) fn new(proxy: &'a Proxy<'a>, device: &'a Device, tcti: &'a Tcti, verbose: bool) -> Self {
+    pub(crate) fn new(
+        proxy: &'a Proxy<'a>,
+        device: &'a Device,
+        settings: &'a Settings,
+        verbose: bool,
+    ) -> Self {
         Self {
             proxy,
             device,
-            tcti,
+            settings,
             verbose,
             clock: None,
             opening: None,
@@ -247,7 +253,7 @@ impl<'a> Caller<'a> {
             public_key: &public_key,
         };
         let data = self.device.qualifying_data(nonce.as_bytes(), &binding);
-        let quote = attest::quote(self.tcti, self.device.ak, data, selection).await?;
+        let quote = attest::quote(&self.settings.tcti, self.device.ak, data, selection).await?;
         self.admission.evidence = true;
         self.admission.pcrs = Some(selection.to_string());
         let request = SessionRequest {
@@ -256,11 +262,30 @@ impl<'a> Caller<'a> {
             pcrs: quote.pcrs.as_bytes().to_vec(),
             nonce: nonce.as_bytes().to_vec(),
             public_key: public_key.to_vec(),
-            event_log: None,
-            image_statement: None,
+            event_log: self.attach("event log", Attachments::event_log).await?,
+            image_statement: self
+                .attach("image statement", Attachments::image_statement)
+                .await?,
         };
         self.opening = Some((key, request));
         Ok(())
+    }
+
+    /// What of the machine's own goes with the quote.
+    async fn attach(
+        &self,
+        what: &str,
+        find: fn(&Attachments) -> Found,
+    ) -> Result<Option<Vec<u8>>, CallError> {
+        let places = self.settings.attachments.clone();
+        let found = attest::blocking(move || Ok(find(&places))).await?;
+        if let Some(trouble) = found.trouble() {
+            self.say(&format!("not sending the {what}: {trouble}"));
+        }
+        if let Found::Read(bytes) = &found {
+            self.say(&format!("sending the {what}, {} bytes", bytes.len()));
+        }
+        Ok(found.into_bytes())
     }
 
     async fn open(&mut self) -> Result<Event, CallError> {

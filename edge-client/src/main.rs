@@ -4,6 +4,7 @@
 //! 0 done, 1 failed, 2 wrong use or configuration, 3 refused, by the proxy or by this client's own rules.
 
 mod answer;
+mod attachments;
 mod attest;
 mod call;
 mod cli;

@@ -10,7 +10,7 @@ use otp::KeyStore;
 use serde::Deserialize;
 use tpm::{InvalidTcti, Tcti};
 
-use crate::{cli::Place, keystore::Keys, origin::Origin};
+use crate::{attachments::Attachments, cli::Place, keystore::Keys, origin::Origin};
 
 /// Where the configuration is looked for.
 pub(crate) const DEFAULT_PATH: &str = "/etc/signalbox/edge.toml";
@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) proxy: Option<Origin>,
     /// The model, if one is named.
     pub(crate) model: Option<String>,
+    /// Where the event log and the image statement are looked for.
+    pub(crate) attachments: Attachments,
 }
 
 /// Why there are no settings.
@@ -65,7 +67,7 @@ impl SettingsError {
         match self {
             Self::Unreadable { .. } => Some("name the configuration with --config, or volume and TPM with --volume and --tcti".to_owned()),
             Self::Invalid { .. } => Some(
-                "the keys are volume = \"FILE\", and where needed tcti = \"device:/dev/tpmrm0\", otp-nvmem = \"FILE\", proxy = \"https://HOST\", model = \"NAME\""
+                "the keys are volume = \"FILE\", and where needed tcti = \"device:/dev/tpmrm0\", otp-nvmem = \"FILE\", proxy = \"https://HOST\", model = \"NAME\", event-log = \"FILE\", image-statement = \"FILE\""
                     .to_owned(),
             ),
             Self::NoVolume => Some(format!("name it with --volume, or with `volume` in {DEFAULT_PATH}")),
@@ -82,6 +84,8 @@ struct Raw {
     otp_nvmem: Option<PathBuf>,
     proxy: Option<String>,
     model: Option<String>,
+    event_log: Option<PathBuf>,
+    image_statement: Option<PathBuf>,
 }
 
 impl Settings {
@@ -103,9 +107,10 @@ impl Settings {
             .clone()
             .or(raw.tcti)
             .unwrap_or_else(|| DEFAULT_TCTI.to_owned());
-        let tcti = tcti
+        let tcti: Tcti = tcti
             .parse()
             .map_err(|source| SettingsError::Tcti { text: tcti, source })?;
+        let attachments = Attachments::new(&tcti, raw.event_log, raw.image_statement);
         let proxy = match place.proxy.clone().or(raw.proxy) {
             Some(text) => Some(text.parse::<Origin>()?),
             None => None,
@@ -120,6 +125,7 @@ impl Settings {
             otp_nvmem: raw.otp_nvmem,
             proxy,
             model: place.model.clone().or(raw.model),
+            attachments,
         })
     }
 }
@@ -193,8 +199,10 @@ mod tests {
 
     #[test]
     fn the_command_line_wins() {
-        let text = "volume = \"/v\"\ntcti = \"device:/dev/tpm0\"\nproxy = \"https://a\"\nmodel = \"m\"\n";
+        let text = "volume = \"/v\"\ntcti = \"device:/dev/tpm0\"\nproxy = \"https://a\"\nmodel = \"m\"\nevent-log = \"/l\"\nimage-statement = \"/s\"\n";
         let settings = load(text, |_| ()).unwrap();
+        assert_eq!(settings.attachments.event_log.as_deref(), Some(Path::new("/l")));
+        assert_eq!(settings.attachments.image_statement, Path::new("/s"));
         assert_eq!(settings.volume, Path::new("/v"));
         assert_eq!(settings.tcti.to_string(), "device:/dev/tpm0");
         assert_eq!(settings.proxy.unwrap().to_string(), "https://a");

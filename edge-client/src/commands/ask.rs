@@ -23,7 +23,7 @@ pub(crate) async fn run(common: &Common, ask: Ask) -> Result<Exit, Error> {
     let request = request(ask.api, &model, &question, ask.max_tokens);
     let (device, origin) = common.open().await?;
     let proxy = Proxy::new(origin, &device.psk).map_err(CallError::from)?;
-    let caller = Caller::new(&proxy, &device, &common.settings.tcti, common.verbose);
+    let caller = Caller::new(&proxy, &device, &common.settings, common.verbose);
     let (mut response, admission) = caller.run(&request, !ask.no_evidence).await?;
 
     let mut answer = Answer::default();

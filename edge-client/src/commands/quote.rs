@@ -17,6 +17,7 @@ use tpm::{Tpm, TpmError};
 
 use super::Common;
 use crate::{
+    attachments::Attachments,
     attest,
     call::CallError,
     cli::Quote as Arguments,
@@ -93,10 +94,8 @@ pub(crate) async fn run(common: &Common, arguments: Arguments) -> Result<Exit, E
         .map(read_body)
         .transpose()?
         .unwrap_or_default();
-    if let Some(dir) = &arguments.out {
-        // Before the TPM is asked: a folder that exists is not written into.
-        fs::create_dir(dir).map_err(|source| unwritten(dir, source))?;
-    }
+    // Before the TPM is asked: a folder that exists is not written into.
+    let folder = arguments.out.as_deref().map(Folder::create).transpose()?;
     let (device, origin) = common.open().await?;
     let own = Own {
         audience: device.config.audience.clone(),
@@ -114,8 +113,10 @@ pub(crate) async fn run(common: &Common, arguments: Arguments) -> Result<Exit, E
     let selection = selection.ok_or(QuoteError::NoPcrs)?;
     let data = device.qualifying_data_of(nonce.as_bytes(), &arguments.method, &arguments.target, &body);
     let made = make(common, &device, nonce, data, selection).await?;
-    if let Some(dir) = &arguments.out {
-        save(dir, &made)?;
+    if let Some(mut folder) = folder {
+        save(&mut folder, &made)?;
+        attach(&mut folder, &common.settings.attachments)?;
+        folder.keep();
     }
     if common.json {
         report::line(&made.to_json(&arguments, &body).to_string())?;
@@ -188,7 +189,7 @@ impl Made {
 
 /// Files as `tpm2_checkquote -u ak.pub -m quote.msg -s quote.sig -f quote.pcrs -l sha256:7,11
 /// -q $(cat qualifying-data)` takes them.
-fn save(dir: &Path, made: &Made) -> Result<(), QuoteError> {
+fn save(folder: &mut Folder, made: &Made) -> Result<(), QuoteError> {
     // A TPM2B_PUBLIC: the size, then the area.
     let size = u16::try_from(made.ak_public.len()).unwrap_or(u16::MAX);
     let ak = [&size.to_be_bytes()[..], &made.ak_public].concat();
@@ -202,13 +203,63 @@ fn save(dir: &Path, made: &Made) -> Result<(), QuoteError> {
         ("qualifying-data", qualifying_data.as_bytes()),
         ("headers", headers.as_bytes()),
     ];
-    for (name, content) in files {
-        let path = dir.join(name);
-        fs::File::create_new(&path)
-            .and_then(|mut file| file.write_all(content))
-            .map_err(|source| unwritten(&path, source))?;
+    files
+        .into_iter()
+        .try_for_each(|(name, content)| folder.write(name, content))
+}
+
+/// What goes beside a quote in a session request, where this machine has it: for `provisioner evidence check`.
+fn attach(folder: &mut Folder, places: &Attachments) -> Result<(), QuoteError> {
+    for (name, found) in [
+        ("event.log", places.event_log()),
+        ("image-statement.json", places.image_statement()),
+    ] {
+        if let Some(bytes) = found.into_bytes() {
+            folder.write(name, &bytes)?;
+        }
     }
     Ok(())
+}
+
+/// A new folder that is taken away again with what was written into it, unless it is kept.
+struct Folder {
+    path: PathBuf,
+    written: Vec<PathBuf>,
+    kept: bool,
+}
+
+impl Folder {
+    fn create(path: &Path) -> Result<Self, QuoteError> {
+        fs::create_dir(path).map_err(|source| unwritten(path, source))?;
+        Ok(Self {
+            path: path.to_owned(),
+            written: Vec::new(),
+            kept: false,
+        })
+    }
+
+    fn write(&mut self, name: &str, content: &[u8]) -> Result<(), QuoteError> {
+        let path = self.path.join(name);
+        let mut file = fs::File::create_new(&path).map_err(|source| unwritten(&path, source))?;
+        self.written.push(path.clone());
+        file.write_all(content).map_err(|source| unwritten(&path, source))
+    }
+
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Nothing but our own files goes; a folder with others in it stays.
+            for path in &self.written {
+                let _ = fs::remove_file(path);
+            }
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
 }
 
 fn unwritten(path: &Path, source: std::io::Error) -> QuoteError {

@@ -75,6 +75,8 @@ fn all_is_well_and_said_in_plain_words() {
         ),
         "ok      key      an attestation key is at 0x81010020",
         "ok      policy   asks for sha256:7,11: PCR 7 is ",
+        "ok      log      no event log is known of this TPM, none is sent",
+        "ok      image    no image statement is at /usr/lib/signalbox/image-statement.json, none is sent",
         &format!(
             "ok      proxy    {} answers, for https://llm.demo.example",
             proxy.origin
@@ -101,6 +103,8 @@ fn without_a_tpm_nothing_else_can_be_known() {
             ("volume", "fails"),
             ("key", "waiting"),
             ("policy", "waiting"),
+            ("log", "works"),
+            ("image", "works"),
             ("proxy", "waiting"),
             ("clock", "waiting"),
             ("session", "waiting"),
@@ -148,7 +152,7 @@ fn a_cleared_attestation_key_is_missed() {
     assert!(evicted.status.success());
     let (list, exit, text) = states(&device, &[]);
     assert_eq!(exit, Some(1));
-    assert_eq!((list[2].1.as_str(), list[6].1.as_str()), ("fails", "fails"));
+    assert_eq!((list[2].1.as_str(), list[8].1.as_str()), ("fails", "fails"));
     assert!(
         text.contains("no attestation key is at persistent handle 0x81010020"),
         "{text}"
@@ -160,13 +164,13 @@ fn a_proxy_out_of_reach_fails_and_a_refusal_is_a_refusal() {
     let device = Device::new("http://127.0.0.1:9");
     let (list, exit, _) = states(&device, &[]);
     assert_eq!(exit, Some(1));
-    assert_eq!(list[4].1, "fails");
+    assert_eq!(list[6].1, "fails");
 
     let unknown = Fake::start(|_| Answer::refused(Refusal::PskUnknown));
     let (list, exit, text) = states(&device, &["--proxy", &unknown.origin]);
     assert_eq!(exit, Some(3));
     expect(
-        &list[4..],
+        &list[6..],
         &[("proxy", "refused"), ("clock", "waiting"), ("session", "waiting")],
     );
     assert!(text.contains("psk-unknown"), "{text}");
@@ -178,14 +182,14 @@ fn a_proxy_out_of_reach_fails_and_a_refusal_is_a_refusal() {
     let (list, exit, text) = states(&device, &["--proxy", &mismatch.origin]);
     assert_eq!(exit, Some(3));
     expect(
-        &list[4..],
+        &list[6..],
         &[("proxy", "works"), ("clock", "note"), ("session", "refused")],
     );
     assert!(text.contains("the operator's log names the PCR"), "{text}");
 
     let nonsense = Fake::start(|_| Answer::ok("<html>"));
     let (list, exit, text) = states(&device, &["--proxy", &nonsense.origin]);
-    assert_eq!((exit, list[4].1.as_str()), (Some(1), "fails"));
+    assert_eq!((exit, list[6].1.as_str()), (Some(1), "fails"));
     assert!(text.contains("is not attest-proxy's"), "{text}");
 }
 
@@ -202,5 +206,37 @@ fn an_unmeasured_pcr_is_noted() {
     assert_eq!(list[3].1, "note");
     assert!(text.contains("it proves nothing"), "{text}");
     // And the proxy asks for fewer PCRs than this device quotes.
-    assert_eq!((list[6].1.as_str(), exit), ("refused", Some(3)));
+    assert_eq!((list[8].1.as_str(), exit), ("refused", Some(3)));
+}
+
+#[test]
+fn what_goes_beside_a_quote_is_named() {
+    let proxy = Fake::start(good);
+    let device = Device::new(&proxy.origin);
+    let path = |name: &str| device.dir.path().join(name).display().to_string();
+    std::fs::write(path("log"), vec![1; 73_000]).unwrap();
+    std::fs::write(path("statement"), vec![b'x'; 5000]).unwrap();
+    let config = format!(
+        "volume = {:?}\nevent-log = {:?}\nimage-statement = {:?}\n",
+        device.volume(),
+        path("log"),
+        path("statement")
+    );
+    std::fs::write(path("edge.toml"), config).unwrap();
+    let output = device.run(&["doctor", "--config", &path("edge.toml")]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let log = format!(
+        "ok      log      the event log {} goes with each session's quote: 73000 bytes",
+        path("log")
+    );
+    let image = format!(
+        "note    image    the image statement {} is not sent: it has more than 4096 bytes",
+        path("statement")
+    );
+    assert!(text.contains(&log) && text.contains(&image), "{text}");
+    let open = proxy.received().pop().unwrap();
+    let request: protocol::messages::SessionRequest = serde_json::from_slice(&open.body).unwrap();
+    assert_eq!(request.event_log.unwrap(), vec![1; 73_000]);
+    assert_eq!(request.image_statement, None);
 }

@@ -123,6 +123,39 @@ fn stock_tools_check_the_files() {
 }
 
 #[test]
+fn what_would_go_beside_the_quote_is_written_too() {
+    let device = Device::new("http://127.0.0.1:9");
+    let path = |name: &str| device.dir.path().join(name).display().to_string();
+    std::fs::write(path("statement"), "{}").unwrap();
+    std::fs::write(path("log"), [1, 2, 3]).unwrap();
+    let config = format!(
+        "event-log = {:?}\nimage-statement = {:?}\n",
+        path("log"),
+        path("statement")
+    );
+    std::fs::write(path("edge.toml"), config).unwrap();
+    let (out, config) = (path("evidence"), path("edge.toml"));
+    let output = device.run(&["quote", "--nonce", NONCE, "--out", &out, "--config", &config]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(std::fs::read(format!("{out}/event.log")).unwrap(), [1, 2, 3]);
+    assert_eq!(
+        std::fs::read(format!("{out}/image-statement.json")).unwrap(),
+        b"{}"
+    );
+    // Of what goes into headers, neither is a part.
+    assert_eq!(stdout(&output).lines().count(), 4);
+}
+
+#[test]
+fn a_failure_leaves_no_folder_behind() {
+    let device = Device::with("http://127.0.0.1:9", None);
+    let out = device.dir.path().join("evidence");
+    let output = device.run(&["quote", "--nonce", NONCE, "--out", out.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!out.exists());
+}
+
+#[test]
 fn json_says_what_the_quote_is_over() {
     let device = Device::new("http://127.0.0.1:9");
     let output = device.run(&[

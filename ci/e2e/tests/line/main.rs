@@ -12,7 +12,10 @@
 
 mod bad_input;
 mod binary;
+mod boot_policy;
 mod canary;
+#[path = "../../../../crates/evidence/tests/it/forge/mod.rs"]
+mod forge;
 mod harness;
 mod killed;
 mod registry_changes;

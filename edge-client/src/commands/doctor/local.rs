@@ -1,9 +1,13 @@
-//! The checks on this machine: TPM, volume, attestation key, the PCRs that the policy asks for.
+//! The checks on this machine: TPM, volume, attestation key, the PCRs that the policy asks for, and what is there to go
+//! beside a quote.
+
+use std::path::Path;
 
 use tpm::{Tpm, TpmError};
 
 use super::{Common, Finding};
 use crate::{
+    attachments::Found,
     attest,
     device::{self, Device, DeviceError},
 };
@@ -94,4 +98,43 @@ pub(super) async fn policy(common: &Common, device: &Device, findings: &mut Vec<
         }
         Err(error) => Finding::failed("policy", &error.into()),
     });
+}
+
+pub(super) async fn attachments(common: &Common, findings: &mut Vec<Finding>) {
+    let places = common.settings.attachments.clone();
+    let image = places.image_statement.clone();
+    let log = places.event_log.clone();
+    let looked = attest::blocking(move || Ok((places.event_log(), places.image_statement()))).await;
+    match looked {
+        Ok((event_log, image_statement)) => {
+            findings.push(match log {
+                Some(path) => attachment("log", "event log", &path, &event_log),
+                None => Finding::works(
+                    "log",
+                    "no event log is known of this TPM, none is sent; `event-log` in the configuration names one".to_owned(),
+                ),
+            });
+            findings.push(attachment("image", "image statement", &image, &image_statement));
+        }
+        Err(error) => findings.push(Finding::failed("log", &error.into())),
+    }
+}
+
+fn attachment(name: &'static str, what: &str, path: &Path, found: &Found) -> Finding {
+    let path = path.display();
+    match (found, found.trouble()) {
+        (Found::Read(bytes), _) => Finding::works(
+            name,
+            format!(
+                "the {what} {path} goes with each session's quote: {} bytes",
+                bytes.len()
+            ),
+        ),
+        (_, Some(trouble)) => Finding::note(
+            name,
+            format!("the {what} {path} is not sent: {trouble}"),
+            "a policy that wants it refuses this device",
+        ),
+        (_, None) => Finding::works(name, format!("no {what} is at {path}, none is sent")),
+    }
 }

@@ -24,12 +24,14 @@ pub(crate) async fn run(common: &Common) -> Result<Exit, Error> {
         Some(device) => {
             local::attestation_key(common, device, &mut findings).await;
             local::policy(common, device, &mut findings).await;
+            local::attachments(common, &mut findings).await;
             remote::check(common, device, &mut findings).await;
         }
         None => {
-            for name in ["key", "policy", "proxy", "clock", "session"] {
-                findings.push(Finding::waiting(name, "the volume"));
-            }
+            findings.extend(["key", "policy"].map(|name| Finding::waiting(name, "the volume")));
+            local::attachments(common, &mut findings).await;
+            let remote = ["proxy", "clock", "session"];
+            findings.extend(remote.map(|name| Finding::waiting(name, "the volume")));
         }
     }
     print(common, &findings)?;

@@ -36,7 +36,7 @@ pub(super) async fn check(common: &Common, device: &Device, findings: &mut Vec<F
             return;
         }
     }
-    let caller = Caller::new(&proxy, device, &common.settings.tcti, common.verbose);
+    let caller = Caller::new(&proxy, device, &common.settings, common.verbose);
     findings.push(match caller.admit().await {
         Ok(admission) => match (admission.pcrs, admission.expires_in) {
             (Some(pcrs), Some(seconds)) => Finding::works(
