@@ -50,9 +50,11 @@ pub(crate) fn certified(
         roots: roots.clone(),
         deny: deny.clone(),
     };
-    let trusted = policy.judge(ek, presented, now).map_err(uncertified)?;
+    let trusted = policy
+        .judge(ek, presented, now)
+        .map_err(|refused| uncertified(&refused))?;
     let TrustBasis::Chain(certificate) = trusted.basis() else {
-        return Err(uncertified(EkRefused::NoCertificate));
+        return Err(uncertified(&EkRefused::NoCertificate));
     };
     Ok(Certified {
         certificate: certificate.digest(),
@@ -80,8 +82,8 @@ fn intermediates(info: &EkInfo) -> Vec<Vec<u8>> {
     }
 }
 
-fn uncertified(refused: EkRefused) -> Uncertified {
-    let hint = match &refused {
+fn uncertified(refused: &EkRefused) -> Uncertified {
+    let hint = match refused {
         EkRefused::Chain(error) => error.hint().map(|hint| hint.to_string()),
         EkRefused::NoCertificate => Some(
             "a TPM without a certificate can be named by its key: `ek-trust = { allow = [..] }`".to_owned(),
@@ -95,7 +97,7 @@ fn uncertified(refused: EkRefused) -> Uncertified {
         EkRefused::NotListed(_) => None,
     };
     let mut why = refused.to_string();
-    let mut next = std::error::Error::source(&refused);
+    let mut next = std::error::Error::source(refused);
     while let Some(cause) = next {
         why.push_str(": ");
         why.push_str(&cause.to_string());
