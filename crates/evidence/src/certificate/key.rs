@@ -202,6 +202,13 @@ mod tests {
     }
 
     #[test]
+    fn lengths_are_as_short_as_der_wants_them() {
+        assert_eq!(tlv(4, &[0; 127])[..2], [4, 127]);
+        assert_eq!(tlv(4, &[0; 128])[..3], [4, 0x81, 128]);
+        assert_eq!(tlv(4, &[0; 256])[..4], [4, 0x82, 1, 0]);
+    }
+
+    #[test]
     fn an_rsa_key_is_its_numbers_however_it_is_written() {
         let modulus = [0xc5; 256];
         let padded = [&[0], &modulus[..]].concat();

@@ -241,6 +241,44 @@ mod tests {
     }
 
     #[test]
+    fn every_maker_of_the_registry_has_its_name() {
+        for (id, name) in [
+            ("AMD", "AMD"),
+            ("ANT", "Ant Group"),
+            ("ATML", "Atmel"),
+            ("BRCM", "Broadcom"),
+            ("CSCO", "Cisco"),
+            ("FLYS", "FlySlice Technologies"),
+            ("GOOG", "Google"),
+            ("HISI", "Huawei"),
+            ("HPE", "HPE"),
+            ("HPI", "HPI"),
+            ("IBM", "IBM"),
+            ("IFX", "Infineon"),
+            ("INTC", "Intel"),
+            ("LEN", "Lenovo"),
+            ("MSFT", "Microsoft"),
+            ("NSG", "NSING"),
+            ("NSM", "National Semiconductor"),
+            ("NTC", "Nuvoton Technology"),
+            ("NTZ", "Nationz"),
+            ("QCOM", "Qualcomm"),
+            ("ROCC", "Fuzhou Rockchip"),
+            ("SEAL", "Wisekey"),
+            ("SECE", "SecEdge"),
+            ("SMSC", "SMSC"),
+            ("SMSN", "Samsung"),
+            ("SNS", "Sinosun"),
+            ("STM", "STMicroelectronics"),
+            ("TXN", "Texas Instruments"),
+            ("WEC", "Winbond"),
+        ] {
+            assert_eq!(id.parse::<MakerId>().unwrap().name(), Some(name));
+        }
+        assert_eq!(MakerId::from_tpm(0x1014).name(), Some("swtpm, a software TPM"));
+    }
+
+    #[test]
     fn versions_compare_as_numbers() {
         let version = |text: &str| text.parse::<FirmwareVersion>().unwrap();
         assert_eq!(version("id:00070055"), version("7.85"));

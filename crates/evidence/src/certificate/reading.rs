@@ -207,7 +207,11 @@ mod tests {
         assert_eq!(certificates_in(text.as_bytes()), Ok(vec![long.clone()]));
         let lines = format!("{}\r\n{}\n", &text[..64], &text[64..]);
         assert_eq!(certificates_in(lines.as_bytes()), Ok(vec![long]));
-        for broken in [&text[..text.len() - 1], "MIT License", "MIIC*"] {
+        let longest = format!("{text:width$}", width = 2 * MAX_CERTIFICATE_LEN);
+        assert!(certificates_in(longest.as_bytes()).is_ok());
+        let longer = format!("{longest}\n");
+        assert_eq!(certificates_in(longer.as_bytes()), Err(ReadError::NotDer));
+        for broken in [&text[..text.len() - 1], "MIT License", "MIIC*", "MAMCAQc="] {
             assert_eq!(
                 certificates_in(broken.as_bytes()),
                 Err(ReadError::NotDer),
@@ -225,6 +229,9 @@ mod tests {
         assert_eq!(certificates_in(&ONE[..4]), Err(ReadError::NotDer));
         let tail = [&ONE[..], b"evil"].concat();
         assert_eq!(certificates_in(&tail), Err(ReadError::Trailing { len: 4 }));
+        let mut longest = vec![0x30, 0x82, 0x3f, 0xfc];
+        longest.resize(MAX_CERTIFICATE_LEN, 7);
+        assert!(certificates_in(&longest).is_ok());
         let mut long = vec![0x30, 0x82, 0x40, 0x00];
         long.resize(4 + 0x4000, 0);
         assert_eq!(certificates_in(&long), Err(ReadError::TooLong { len: 0x4004 }));

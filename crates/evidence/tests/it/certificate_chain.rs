@@ -364,6 +364,7 @@ fn a_folder_reports_what_it_cannot_read_by_name_and_uses_the_rest() {
     );
     assert_eq!(roots.root_subjects().collect::<Vec<_>>(), ["CN=Root CA"]);
     assert_eq!(roots.intermediate_count(), 1);
+    assert_eq!(read(&[&root]).intermediate_count(), 0);
     assert!(verify_ek_certificate(&house.ek_der(), &[], &roots, NOW).is_ok());
 }
 
