@@ -254,7 +254,7 @@ fn segment(cipher: DataCipher, sector: SectorSize, data_len: u64) -> Segment {
         offset: Decimal(DATA_OFFSET),
         // Not `dynamic`: a volume that was cut off is known by it, and a longer device has no unknown tail.
         size: data_len.to_string(),
-        iv_tweak: Decimal(0),
+        iv_tweak: Some(Decimal(0)),
         encryption: cipher.name().to_owned(),
         sector_size: sector.bytes_u64(),
         integrity: None,

@@ -5,9 +5,12 @@
 //! type is kept as it is. Nothing here is checked beyond its shape: that is `validate`'s work.
 //! An attacker controls every byte. Depth is bounded by the parser (128), length by the header size.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, MapAccess, Visitor},
+};
 use serde_json::Value;
 
 /// A number of up to 64 bits, which JSON would round: decimal digits in a string.
@@ -35,9 +38,13 @@ impl<'de> Deserialize<'de> for Decimal {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Metadata {
+    #[serde(deserialize_with = "unique")]
     pub(crate) keyslots: BTreeMap<String, Keyslot>,
+    #[serde(deserialize_with = "unique")]
     pub(crate) tokens: BTreeMap<String, Value>,
+    #[serde(deserialize_with = "unique")]
     pub(crate) segments: BTreeMap<String, Segment>,
+    #[serde(deserialize_with = "unique")]
     pub(crate) digests: BTreeMap<String, Digest>,
     pub(crate) config: Config,
 }
@@ -104,6 +111,8 @@ pub(crate) enum Kdf {
         cpus: u64,
         salt: String,
     },
+    #[serde(other)]
+    Other,
 }
 
 /// A part of the device that holds data.
@@ -114,8 +123,9 @@ pub(crate) struct Segment {
     pub(crate) offset: Decimal,
     /// A [`Decimal`] or `dynamic`.
     pub(crate) size: String,
-    #[serde(default = "zero")]
-    pub(crate) iv_tweak: Decimal,
+    // Absent only in segments that are not encrypted, which are to be named and not merely called malformed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) iv_tweak: Option<Decimal>,
     #[serde(default)]
     pub(crate) encryption: String,
     #[serde(default)]
@@ -152,8 +162,31 @@ pub(crate) struct Config {
     pub(crate) requirements: Option<Value>,
 }
 
-const fn zero() -> Decimal {
-    Decimal(0)
+/// A map whose names are there once: cryptsetup and we might believe another one of two.
+fn unique<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, T>, D::Error> {
+    struct Unique<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Unique<T> {
+        type Value = BTreeMap<String, T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut found = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry::<String, T>()? {
+                if found.insert(name, value).is_some() {
+                    return Err(A::Error::custom("a name is there twice"));
+                }
+            }
+            Ok(found)
+        }
+    }
+
+    deserializer.deserialize_map(Unique(PhantomData))
 }
 
 /// Why a JSON area is not one.
@@ -162,6 +195,9 @@ pub enum MetadataError {
     /// The text does not end with a NUL inside the area, or something follows it.
     #[error("the JSON area does not end in zeros")]
     Unterminated,
+    /// It does not begin with an object.
+    #[error("the JSON area does not begin with an object")]
+    NoObject,
     /// Not JSON, or not the fields of LUKS2.
     #[error("the JSON area is not LUKS2 metadata: {0}")]
     Malformed(#[from] serde_json::Error),
@@ -174,6 +210,10 @@ impl Metadata {
             .iter()
             .position(|b| *b == 0)
             .ok_or(MetadataError::Unterminated)?;
+        // cryptsetup takes no white space before the object either.
+        if area.first() != Some(&b'{') {
+            return Err(MetadataError::NoObject);
+        }
         let (json, rest) = area.split_at_checked(end).ok_or(MetadataError::Unterminated)?;
         // Hidden text behind the object would be covered by the checksum and seen by nobody.
         if rest.iter().any(|b| *b != 0) {
@@ -227,6 +267,21 @@ mod tests {
     }
 
     #[test]
+    fn an_area_begins_with_its_object() {
+        for bad in [
+            format!(" {EMPTY}"),
+            "[".repeat(4000),
+            "\"text\"".to_owned(),
+            String::new(),
+        ] {
+            assert!(
+                matches!(Metadata::parse(&area(&bad)), Err(MetadataError::NoObject)),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
     fn unknown_and_numeric_fields_are_refused() {
         for bad in [
             EMPTY.replace("\"12288\"", "12288"),
@@ -234,7 +289,7 @@ mod tests {
             EMPTY.replace("\"12288\"", "\"99999999999999999999\""),
             EMPTY.replace("\"tokens\"", "\"tokenz\""),
             EMPTY.replace("{\"json_size\"", "{\"new\":1,\"json_size\""),
-            "[".repeat(4000),
+            format!("{{\"keyslots\":{}", "[".repeat(4000)),
         ] {
             assert!(
                 matches!(Metadata::parse(&area(&bad)), Err(MetadataError::Malformed(_))),

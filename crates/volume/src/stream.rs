@@ -206,11 +206,14 @@ fn one_piece(
 pub(crate) fn run<E: Send>(work: impl Fn() -> Result<(), E> + Sync) -> Result<(), E> {
     thread::scope(|scope| {
         let running: Vec<_> = (0..workers()).map(|_| scope.spawn(&work)).collect();
-        let joined = running.into_iter().map(thread::ScopedJoinHandle::join);
-        joined.fold(Ok(()), |so_far, done| match done {
-            Ok(result) => so_far.and(result),
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
+        let mut result = Ok(());
+        for thread in running {
+            match thread.join() {
+                Ok(done) => result = result.and(done),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        result
     })
 }
 

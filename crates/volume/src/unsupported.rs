@@ -54,6 +54,23 @@ pub enum Unsupported {
     /// A keyslot number that is none, or that the digest names and the header lacks.
     #[error("{0:?} is no keyslot")]
     KeyslotName(String),
+    /// A keyslot that no digest names, or more than one.
+    #[error("keyslot {keyslot} is named by {digests} digests, exactly one is needed")]
+    Unassigned {
+        /// Which.
+        keyslot: KeyslotId,
+        /// How many name it.
+        digests: usize,
+    },
+    /// A digest of a segment that there is not.
+    #[error("a digest names the segment {0:?}, which is not there")]
+    SegmentName(String),
+    /// A token without a type, or with keyslots that are none.
+    #[error("token {0:?} has no type, or names a keyslot that is not there")]
+    Token(String),
+    /// A key derivation of a kind that is not known.
+    #[error("keyslot {0} has a key derivation that is neither pbkdf2 nor argon2i nor argon2id")]
+    KdfType(KeyslotId),
     /// No keyslot holds the key of the data.
     #[error("no keyslot holds the volume key")]
     NoKeyslot,

@@ -107,6 +107,7 @@ impl Layout {
         }
         no_overlap(&all)?;
         let (digest, names) = digest(metadata)?;
+        let ids: Vec<KeyslotId> = all.keys().copied().collect();
         let mut slots = BTreeMap::new();
         for name in names {
             let found = KeyslotId::parse(name).and_then(|id| all.remove_entry(&id));
@@ -116,6 +117,7 @@ impl Layout {
         if slots.is_empty() {
             return Err(Unsupported::NoKeyslot);
         }
+        references(metadata, &ids)?;
         Ok(Self { slots, data, digest })
     }
 }
@@ -179,8 +181,42 @@ fn slot(
     Ok(Slot {
         area,
         af_hash: hash(place, &af.hash)?,
-        kdf: slot_kdf(place, kdf)?,
+        kdf: slot_kdf(id, kdf)?,
     })
+}
+
+/// Whether all that names something names what is there, as cryptsetup wants it: each keyslot in one digest, digests of segments
+/// that exist, tokens of keyslots that exist.
+fn references(metadata: &Metadata, keyslots: &[KeyslotId]) -> Result<(), Unsupported> {
+    for keyslot in keyslots {
+        let name = keyslot.to_string();
+        let names = metadata.digests.values().flat_map(|digest| &digest.keyslots);
+        let digests = names.filter(|other| **other == name).count();
+        if digests != 1 {
+            return Err(Unsupported::Unassigned {
+                keyslot: *keyslot,
+                digests,
+            });
+        }
+    }
+    let named = metadata.digests.values().flat_map(|digest| &digest.segments);
+    for segment in named {
+        if !metadata.segments.contains_key(segment) {
+            return Err(Unsupported::SegmentName(segment.clone()));
+        }
+    }
+    for (number, token) in &metadata.tokens {
+        let exists = |name: &serde_json::Value| {
+            name.as_str()
+                .is_some_and(|name| metadata.keyslots.contains_key(name))
+        };
+        let has_type = token.get("type").is_some_and(serde_json::Value::is_string);
+        let keyslots = token.get("keyslots").and_then(serde_json::Value::as_array);
+        if !has_type || !keyslots.is_some_and(|names| names.iter().all(exists)) {
+            return Err(Unsupported::Token(number.clone()));
+        }
+    }
+    Ok(())
 }
 
 fn no_overlap(slots: &BTreeMap<KeyslotId, Slot>) -> Result<(), Unsupported> {
@@ -205,7 +241,7 @@ fn data(metadata: &Metadata, room_end: u64, device_len: u64) -> Result<Data, Uns
     for (used, what) in [
         (segment.integrity.is_some(), "integrity"),
         (segment.flags.is_some(), "flags"),
-        (segment.iv_tweak != Decimal(0), "an IV tweak"),
+        (segment.iv_tweak != Some(Decimal(0)), "an IV tweak"),
     ] {
         if used {
             return Err(Unsupported::SegmentOption(what));
@@ -274,7 +310,8 @@ fn digest(metadata: &Metadata) -> Result<(KeyDigest, &[String]), Unsupported> {
     Ok((KeyDigest { kdf, value }, &digest.keyslots))
 }
 
-fn slot_kdf(place: Place, raw: &metadata::Kdf) -> Result<Kdf, Unsupported> {
+fn slot_kdf(id: KeyslotId, raw: &metadata::Kdf) -> Result<Kdf, Unsupported> {
+    let place = Place::Keyslot(id);
     let argon2 = |algorithm, time, memory, cpus, salt: &str| {
         let salt = BASE64
             .decode(salt.as_bytes())
@@ -300,6 +337,7 @@ fn slot_kdf(place: Place, raw: &metadata::Kdf) -> Result<Kdf, Unsupported> {
             cpus,
             salt,
         } => argon2(Algorithm::Argon2id, *time, *memory, *cpus, salt),
+        metadata::Kdf::Other => Err(Unsupported::KdfType(id)),
     }
 }
 

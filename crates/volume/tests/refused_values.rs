@@ -369,3 +369,75 @@ fn json_that_is_none_is_refused() {
     let unknown = Touched::edited(|json| json["segments"]["0"]["new"] = json!(1));
     assert!(matches!(inspect(&unknown), Err(InspectError::Metadata(_))));
 }
+
+/// What cryptsetup refuses of its own evil images, and a reader that only looks for what it needs would take.
+#[test]
+fn what_names_something_names_what_is_there() {
+    assert_eq!(
+        refused(|json| {
+            let mut other = json["keyslots"]["0"].clone();
+            other["area"]["offset"] = json!("1048576");
+            json["keyslots"]["5"] = other;
+        }),
+        Unsupported::Unassigned {
+            keyslot: KeyslotId::new(5).unwrap(),
+            digests: 0
+        }
+    );
+    assert_eq!(
+        refused(|json| json["digests"]["0"]["keyslots"] = json!(["0", "0"])),
+        Unsupported::KeyslotName("0".to_owned())
+    );
+    assert_eq!(
+        refused(|json| json["digests"]["0"]["segments"] = json!(["0", "1"])),
+        Unsupported::SegmentName("1".to_owned())
+    );
+    for token in [
+        json!({"type": "x", "keyslots": ["1"]}),
+        json!({"type": "x", "keyslots": [0]}),
+        json!({"type": "x"}),
+        json!({"keyslots": []}),
+        json!(42),
+    ] {
+        assert_eq!(
+            refused(|json| json["tokens"]["7"] = token.clone()),
+            Unsupported::Token("7".to_owned()),
+            "{token}"
+        );
+    }
+    assert_eq!(
+        refused(|json| json["keyslots"]["0"]["kdf"]["type"] = json!("argon2")),
+        Unsupported::KdfType(KeyslotId::SEALED)
+    );
+    assert_eq!(
+        refused(|json| {
+            json["segments"]["0"].as_object_mut().unwrap().remove("iv_tweak");
+        }),
+        Unsupported::SegmentOption("an IV tweak")
+    );
+}
+
+#[test]
+fn a_name_that_is_there_twice_is_refused() {
+    let mut volume = Touched::new();
+    let end = 4096 + volume.head[4096..0x4000].iter().position(|b| *b == 0).unwrap();
+    let text = String::from_utf8(volume.head[4096..end].to_vec()).unwrap();
+    for (list, twice) in [
+        (
+            "\"tokens\":{",
+            "\"tokens\":{\"0\":{\"type\":\"x\",\"keyslots\":[]},",
+        ),
+        ("\"config\":{", "\"config\":{\"json_size\":\"12288\","),
+        ("{\"keyslots\":{", "{\"segments\":{},\"keyslots\":{"),
+    ] {
+        let text = text.replacen(list, twice, 1);
+        for start in [4096, 0x5000] {
+            let area = &mut volume.head[start..start + 0x3000];
+            area.fill(0);
+            area[..text.len()].copy_from_slice(text.as_bytes());
+        }
+        reseal(&mut volume.head);
+        let why = inspect(&volume).unwrap_err();
+        assert!(matches!(why, InspectError::Metadata(_)), "{why}");
+    }
+}

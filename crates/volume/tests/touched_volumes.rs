@@ -256,7 +256,7 @@ fn tokens_that_cannot_be_used_are_listed_and_foreign_ones_ignored() {
     let volume = Touched::edited(|json| {
         json["tokens"]["0"]["tpm2-pin"] = json!(true);
         json["tokens"]["1"] = json!({"type": "systemd-recovery", "keyslots": ["0"]});
-        json["tokens"]["2"] = json!({"type": "systemd-tpm2"});
+        json["tokens"]["2"] = json!({"type": "systemd-tpm2", "keyslots": []});
     });
     let header = inspect(&volume).unwrap();
     assert!(header.tpm2_tokens().is_empty());

@@ -46,7 +46,7 @@ fn opens(disk: &[u8], keys: &Keys) -> bool {
     assert_eq!(&text, b"content!");
     assert_eq!(
         volume.header().tpm2_tokens(),
-        [keys.token.clone()],
+        std::slice::from_ref(&keys.token),
         "token and keyslot belong together"
     );
     let recovered = open_with_recovery_key(disk.to_vec(), &keys.recovery).unwrap();
@@ -70,7 +70,7 @@ impl crate::Source for Head {
 /// Whether the sealed secret opens it, with its own token beside it.
 fn unlocks(disk: &[u8], keys: &Keys) -> bool {
     match open(Head(disk[..2 << 20].to_vec()), &keys.secret) {
-        Ok(volume) => volume.header().tpm2_tokens() == [keys.token.clone()],
+        Ok(volume) => volume.header().tpm2_tokens() == std::slice::from_ref(&keys.token),
         Err(OpenError::WrongSecret) => false,
         Err(other) => panic!("{other}"),
     }
