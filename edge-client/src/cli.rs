@@ -26,7 +26,8 @@ Example, in an initramfs; the header is copied first, so that what was checked i
   truncate -s \"$(blockdev --getsize64 /dev/vda)\" /run/header
   dd if=/dev/vda of=/run/header bs=1M count=16 conv=notrunc
   edge-client unlock --volume /run/header --extend 11 |
-      cryptsetup open --key-file - --header /run/header /dev/vda device";
+      cryptsetup open --disable-external-tokens --key-file - --header /run/header /dev/vda device
+Without --disable-external-tokens cryptsetup asks the TPM itself, and believes any header that opens.";
 
 /// Ask a language model behind attest-proxy as a device that proves what it is.
 ///

@@ -39,7 +39,7 @@ impl UnlockError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::NotAPipe => Some(
-                "the passphrase is for a program: edge-client unlock | cryptsetup open --key-file - DEVICE NAME"
+                "the passphrase is for a program, see `edge-client unlock --help`"
                     .to_owned(),
             ),
             Self::Extend(error) => error.hint(),
