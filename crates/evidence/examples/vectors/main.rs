@@ -12,6 +12,7 @@
 )]
 
 mod accepted;
+mod eks;
 #[path = "../../tests/it/forge/mod.rs"]
 mod forge;
 mod keys;
