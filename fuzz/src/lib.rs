@@ -11,6 +11,7 @@ mod appraisal;
 mod eventlog;
 #[path = "../../crates/evidence/tests/it/forge/mod.rs"]
 mod forge;
+mod luks;
 mod offline;
 mod policies;
 mod protocol;
@@ -27,4 +28,5 @@ pub use policies::declared_policy;
 pub use protocol::{credentials, header_bytes, messages, request_signature, session_token};
 pub use rules::{command_line_pattern, log_rules};
 pub use statements::image_statement;
+pub use luks::{around, file_system, tpm2_token, volume_header};
 pub use structures::{attest, pcr_selections, public, signature};

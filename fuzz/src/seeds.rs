@@ -35,6 +35,7 @@ pub fn write(folder: &Path) -> Result<(), Box<dyn Error>> {
     of_certificates(folder)?;
     of_rules(folder)?;
     of_event_logs(folder)?;
+    of_volumes(folder)?;
     of_protocol(folder)
 }
 
@@ -204,6 +205,22 @@ fn of_event_logs(folder: &Path) -> Result<(), Box<dyn Error>> {
         agile.extend(data);
     }
     put(folder, "event_log", "crypto-agile", &agile)
+}
+
+/// The JSON area of a volume as this project writes it, and its token.
+fn of_volumes(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let token = format!(
+        r#"{{"type":"systemd-tpm2","keyslots":["0"],"tpm2-blob":"q6urqw==","tpm2-pcrs":[7,11],"tpm2-pcr-bank":"sha256","tpm2-primary-alg":"ecc","tpm2-policy-hash":"{}","tpm2-pin":false}}"#,
+        "cd".repeat(32)
+    );
+    put(folder, "tpm2_token", "exact-pcrs", token.as_bytes())?;
+    let salt = data_encoding::BASE64.encode(&[5; 32]);
+    let area = format!(
+        r#"{{"keyslots":{{"0":{{"type":"luks2","key_size":64,"af":{{"type":"luks1","stripes":4000,"hash":"sha512"}},"area":{{"type":"raw","offset":"32768","size":"258048","encryption":"aes-xts-plain64","key_size":64}},"kdf":{{"type":"pbkdf2","hash":"sha512","iterations":1000,"salt":"{salt}"}}}}}},"tokens":{{"0":{token}}},"segments":{{"0":{{"type":"crypt","offset":"16777216","size":"16777216","iv_tweak":"0","encryption":"aes-xts-plain64","sector_size":4096}}}},"digests":{{"0":{{"type":"pbkdf2","keyslots":["0"],"segments":["0"],"hash":"sha256","iterations":1000,"salt":"{salt}","digest":"{salt}"}}}},"config":{{"json_size":"12288","keyslots_size":"16744448"}}}}"#
+    );
+    put(folder, "volume_header", "json", area.as_bytes())?;
+    put(folder, "volume_header", "whole", &crate::around(area.as_bytes()))?;
+    put(folder, "file_system", "one-change", &[4, 4, 0, 0, 1])
 }
 
 fn of_protocol(folder: &Path) -> Result<(), Box<dyn Error>> {
