@@ -2,17 +2,19 @@
 //!
 //! Owns: asking the file system for every byte of a new volume, so that a full disk, a quota or a limit on file sizes is an
 //! error while nothing is lost yet. Block devices have their room.
-//! Limits: a file system that cannot reserve is asked how much is free, which another writer may take meanwhile.
+//! Limits: a file system that cannot reserve, and memory, is asked how much is free, which another writer may take meanwhile.
 
 use std::fs::File;
 
 use rustix::{
-    fs::{FallocateFlags, fallocate, fstat, fstatvfs},
+    fs::{FallocateFlags, fallocate, fstat, fstatfs, fstatvfs},
     io::Errno,
 };
 
 use crate::TargetError;
 
+/// The kernel's number of tmpfs (`linux/magic.h`).
+const TMPFS: u64 = 0x0102_1994;
 /// Bytes of the unit of `st_blocks`.
 const BLOCK: u64 = 512;
 
@@ -26,7 +28,13 @@ pub(crate) fn reserve(target: &File, size: u64) -> Result<(), TargetError> {
         needed: size,
         source: source.into(),
     };
-    match fallocate(target, FallocateFlags::empty(), 0, size) {
+    // Memory knows exactly what is free; handing its pages out here, on one core, would take longer than encrypting.
+    let reserved = if in_memory(target)? {
+        Err(Errno::OPNOTSUPP)
+    } else {
+        fallocate(target, FallocateFlags::empty(), 0, size)
+    };
+    match reserved {
         Ok(()) => Ok(()),
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
             if free(target)? < size {
@@ -49,9 +57,18 @@ pub(crate) fn reserve(target: &File, size: u64) -> Result<(), TargetError> {
     }
 }
 
+fn in_memory(target: &File) -> Result<bool, TargetError> {
+    let kind = fstatfs(target).map_err(std::io::Error::from)?.f_type;
+    Ok(u64::try_from(kind) == Ok(TMPFS))
+}
+
 /// Bytes that are free where the file is, and those that it has already.
 fn free(target: &File) -> Result<u64, TargetError> {
     let there = fstatvfs(target).map_err(std::io::Error::from)?;
+    // A tmpfs without a limit has no size.
+    if there.f_blocks == 0 {
+        return Ok(u64::MAX);
+    }
     let own = fstat(target).map_err(std::io::Error::from)?.st_blocks;
     let own = u64::try_from(own).unwrap_or(0).saturating_mul(BLOCK);
     Ok(there.f_bavail.saturating_mul(there.f_frsize).saturating_add(own))
@@ -74,6 +91,17 @@ mod tests {
             "a longer file stays long"
         );
         assert!(free(&target).unwrap() >= 1 << 20);
+    }
+
+    #[test]
+    fn memory_is_asked_and_not_taken() {
+        let target = tempfile::tempfile_in("/dev/shm").unwrap();
+        reserve(&target, 1 << 20).unwrap();
+        assert_eq!(target.metadata().unwrap().len(), 1 << 20);
+        assert!(fstat(&target).unwrap().st_blocks < 2048, "sparse still");
+        let refused = reserve(&target, 1 << 50);
+        assert!(matches!(refused, Err(TargetError::NoRoom { .. })), "{refused:?}");
+        assert_eq!(target.metadata().unwrap().len(), 1 << 20);
     }
 
     #[test]

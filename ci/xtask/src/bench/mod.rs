@@ -6,6 +6,7 @@
 mod host;
 mod keylime;
 mod table;
+mod volume;
 
 use std::{
     fs, io,
@@ -33,6 +34,12 @@ enum What {
         /// Installs Keylime from PyPI into target/keylime and measures its verifier on the same quotes.
         #[arg(long)]
         keylime: bool,
+        /// Keeps the result in docs/benchmarks.md.
+        #[arg(long)]
+        write: bool,
+    },
+    /// Volumes beside `openssl speed`, a plain copy, `cryptsetup reencrypt` and another Adiantum.
+    Volume {
         /// Keeps the result in docs/benchmarks.md.
         #[arg(long)]
         write: bool,
@@ -84,8 +91,11 @@ pub(crate) enum BenchError {
 }
 
 pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
-    let What::Evidence { keylime, write } = options.what;
-    match evidence(root, keylime, write) {
+    let reached = match options.what {
+        What::Evidence { keylime, write } => evidence(root, keylime, write),
+        What::Volume { write } => volume::run(root, write),
+    };
+    match reached {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -97,7 +107,6 @@ pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
 
 /// Whether everything that must be reached is.
 fn evidence(root: &Path, keylime: bool, write: bool) -> Result<bool, BenchError> {
-    const DOCUMENT: &str = "docs/benchmarks.md";
     let host = Host::read(root);
     let arguments = [
         "bench",
@@ -120,9 +129,47 @@ fn evidence(root: &Path, keylime: bool, write: bool) -> Result<bool, BenchError>
     let (text, reached) = table::evidence(&host, &measured, &beside);
     table::show(&text);
     if write {
-        fs::write(root.join(DOCUMENT), text).map_err(|error| BenchError::Write(DOCUMENT, error))?;
+        keep(root, "Evidence", &text)?;
     }
     Ok(reached)
+}
+
+/// Puts a chapter into the document, where it is or behind the others. What stands before the chapter's own heading is the
+/// document's.
+fn keep(root: &Path, name: &str, text: &str) -> Result<(), BenchError> {
+    const DOCUMENT: &str = "docs/benchmarks.md";
+    let failed = |error| BenchError::Write(DOCUMENT, error);
+    let path = root.join(DOCUMENT);
+    let old = fs::read_to_string(&path).map_err(failed)?;
+    fs::write(&path, chapters(&old, name, text)).map_err(failed)
+}
+
+fn chapters(old: &str, name: &str, text: &str) -> String {
+    let heading = format!("## {name}\n");
+    let new = text
+        .find(&heading)
+        .and_then(|at| text.get(at..))
+        .unwrap_or(text)
+        .trim_end();
+    let mut parts = old.split("\n## ");
+    let mut whole = parts.next().unwrap_or_default().trim_end().to_owned();
+    let mut put = false;
+    for part in parts {
+        let part = format!("## {}", part.trim_end());
+        whole.push_str("\n\n");
+        if part.starts_with(&heading) {
+            put = true;
+            whole.push_str(new);
+        } else {
+            whole.push_str(&part);
+        }
+    }
+    if !put {
+        whole.push_str("\n\n");
+        whole.push_str(new);
+    }
+    whole.push('\n');
+    whole
 }
 
 /// Standard output of a program that succeeds; what it complains of is shown.
@@ -133,5 +180,19 @@ fn output(command: &mut Command, name: &'static str) -> Result<Vec<u8>, BenchErr
         Ok(output.stdout)
     } else {
         Err(BenchError::Failed(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chapter_replaces_itself_and_leaves_the_others() {
+        let old = "# Benchmarks\n\n## Evidence\n\nold\n\n## Other\n\nstays\n";
+        let new = chapters(old, "Evidence", "# Benchmarks\n\n## Evidence\n\nnew\n");
+        assert_eq!(new, "# Benchmarks\n\n## Evidence\n\nnew\n\n## Other\n\nstays\n");
+        let more = chapters(&new, "Volume", "## Volume\n\nmore\n");
+        assert!(more.starts_with(new.trim_end()) && more.ends_with("stays\n\n## Volume\n\nmore\n"));
     }
 }
