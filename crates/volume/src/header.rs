@@ -202,6 +202,11 @@ impl Header {
         self.layout.slots.keys().copied()
     }
 
+    /// The keyslots whose secrets authenticate this header, if it is as they say: opening with one of them verifies that.
+    pub fn authenticated_keyslots(&self) -> impl Iterator<Item = KeyslotId> {
+        self.macs.iter().map(|mac| mac.keyslot)
+    }
+
     /// The MAC of a keyslot's secret over this header, if there is one.
     pub(crate) fn mac(&self, keyslot: KeyslotId) -> Option<&MacToken> {
         self.macs.iter().find(|mac| mac.keyslot == keyslot)

@@ -79,7 +79,7 @@ pub use seal::SealToken;
 pub use sectors::{CipherError, DataCipher, SectorCipher, SectorSize};
 pub use source::Source;
 pub use survey::{Survey, SurveyError, survey};
-pub use target::{Found, TargetError};
+pub use target::{Found, TargetError, refuse_target};
 pub use token::{KeyslotId, PrimaryAlg, SystemdTpm2, TokenError};
 pub use tpm2_token::{TokenPin, TokenSigned, Tpm2Token};
 pub use unsupported::{Place, Unsupported};

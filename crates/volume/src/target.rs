@@ -148,6 +148,15 @@ pub(crate) fn search(target: &File) -> io::Result<Option<Found>> {
     Ok(unknown)
 }
 
+/// Whether a volume of `size` bytes may be written to `target`: nothing is there, nobody uses it, and it is large enough. Looks
+/// and changes nothing; [`crate::write()`] looks again.
+///
+/// # Errors
+/// [`TargetError`].
+pub fn refuse_target(target: &File, size: u64) -> Result<(), TargetError> {
+    check(target, size, false)
+}
+
 /// Checks the target without changing it.
 pub(crate) fn check(target: &File, needed: u64, overwrite: bool) -> Result<(), TargetError> {
     if let Some(holder) = Kernel::here().holder(target)? {
@@ -181,6 +190,8 @@ mod tests {
             // FAT32 has the shorter mark elsewhere; every other is found under its own name.
             assert_eq!((found.what, found.offset), (*what, *offset));
             let refused = check(&target, 1 << 20, false);
+            assert!(matches!(refused, Err(TargetError::Occupied(f)) if f == found));
+            let refused = refuse_target(&target, 1 << 20);
             assert!(matches!(refused, Err(TargetError::Occupied(f)) if f == found));
             check(&target, 1 << 20, true).unwrap();
         }
