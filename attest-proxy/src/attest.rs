@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::{PskDigest, UnixTime};
-use evidence::{Attachments, Attested, Expected, FailureClass};
+use evidence::{Attachments, Attested, Expected, FailureClass, Rejected};
 use protocol::{
     Refusal,
     binding::{self, Binding},
@@ -17,6 +17,7 @@ use protocol::{
     signature::VerifiedSignature,
 };
 use registry::{Registry, SeenRecord, Version1, Versioned, WriteError};
+use serde_json::json;
 
 use crate::{
     gate::{Refused, Site},
@@ -24,6 +25,9 @@ use crate::{
     view::{Demand, Device, counters},
 };
 
+/// How many failed checks of one refusal are told. A device's root can have thousands fail, one for each word that it had
+/// measured.
+const MAX_TOLD: usize = 64;
 /// How often another replica may be faster before we give up.
 const ATTEMPTS: usize = 4;
 
@@ -169,9 +173,24 @@ fn appraise(
             FailureClass::Invalid => Refusal::EvidenceInvalid,
             FailureClass::Mismatch => Refusal::EvidenceMismatch,
         };
-        let verdict = Verdict::new(&rejected, shown.evidence.quote, last);
-        Refused::of(refusal, who, rejected).with(verdict)
+        let mut verdict = Verdict::new(&rejected, shown.evidence.quote, last);
+        let (sentences, more) = told(&rejected);
+        if let Some(more) = more {
+            verdict.failed.truncate(MAX_TOLD);
+            verdict.failed.push(json!({ "check": "more", "says": more }));
+        }
+        Refused::of(refusal, who, sentences).with(verdict)
     })
+}
+
+/// The sentences of the first [`MAX_TOLD`] failed checks, and how many more there are, where there are more.
+fn told(rejected: &Rejected) -> (String, Option<String>) {
+    let all = rejected.failures();
+    let more = all.len().checked_sub(MAX_TOLD).filter(|more| *more > 0);
+    let more = more.map(|more| format!("{more} more checks failed"));
+    let sentences = all.iter().take(MAX_TOLD).map(ToString::to_string);
+    let sentences: Vec<_> = sentences.chain(more.clone()).collect();
+    (sentences.join("; "), more)
 }
 
 fn record(attested: &Attested, at: UnixTime) -> SeenRecord {

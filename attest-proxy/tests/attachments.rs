@@ -321,6 +321,44 @@ async fn an_old_image_a_shell_and_a_made_up_log_are_refused_and_named_to_the_ope
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_thousands_of_checks_is_a_line_that_can_be_read() {
+    // Root on a device measures a line whose every word breaks a rule.
+    let words: String = (0..3000).map(|nth| format!(" break=flood-{nth}")).collect();
+    let steps = boot(&words);
+    let parts = Mix {
+        log: Some(rules()),
+        ..Mix::default()
+    };
+    let mut rig = kiosk(parts, &steps).await;
+    let answer = open(&mut rig, |request| request.event_log = Some(log(&steps))).await;
+    refused(&answer, "evidence-mismatch");
+    let line = Told::listen()
+        .lines(&["evidence-mismatch", "break=flood-0"])
+        .pop()
+        .unwrap();
+    let len = |field: &str| line[field].as_str().unwrap().len();
+    assert!(
+        len("why") < 16_000 && len("failed") < 32_000,
+        "{} {}",
+        len("why"),
+        len("failed")
+    );
+    let checks: Vec<serde_json::Value> = serde_json::from_str(line["failed"].as_str().unwrap()).unwrap();
+    assert_eq!(checks[0]["reason"], "command-line");
+    let last = checks.last().unwrap();
+    assert_eq!(
+        (&last["check"], &last["says"]),
+        (&"more".into(), &"2937 more checks failed".into())
+    );
+    assert!(
+        line["why"]
+            .as_str()
+            .unwrap()
+            .ends_with("; 2937 more checks failed")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_golden_set_ends_by_itself_and_its_sessions_with_it() {
     let end = START.plus(Duration::from_secs(100));
     let parts = Mix {
