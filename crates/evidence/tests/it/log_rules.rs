@@ -454,6 +454,13 @@ fn shells_are_refused_wherever_a_boot_loader_was_told() {
         ["systemd.debug-shell=1"]
     );
     assert_eq!(told(&[stub(12, "ro\0single")]), ["single"], "behind a zero too");
+    let mut cut = stub(12, "ro single").measured;
+    cut.truncate(cut.len() - 3);
+    assert_eq!(
+        told(&[step(12, IPL, &cut)]),
+        ["single"],
+        "without its last octet too"
+    );
     let chained = [
         grub("kernel_cmdline", "/vmlinuz ro"),
         grub("grub_cmd", "chainloader /vmlinuz.efi rd.break"),

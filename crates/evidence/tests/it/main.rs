@@ -29,6 +29,7 @@ mod keys;
 mod log_rules;
 mod mixed_policies;
 mod offline;
+mod offline_rsa;
 mod properties;
 mod pss;
 mod sentences;

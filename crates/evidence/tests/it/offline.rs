@@ -9,14 +9,14 @@ use evidence::{
 };
 
 /// Files as somebody has them.
-struct Files {
-    key: Key,
-    quote: Vec<u8>,
-    signature: Vec<u8>,
-    pcrs: Vec<u8>,
+pub(crate) struct Files {
+    pub(crate) key: Key,
+    pub(crate) quote: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
+    pub(crate) pcrs: Vec<u8>,
     policy: Option<PcrPolicy>,
     event_log: Option<Vec<u8>>,
-    allow_sha1: bool,
+    pub(crate) allow_sha1: bool,
 }
 
 impl Files {
@@ -25,7 +25,7 @@ impl Files {
         Self::signed(forge, case.quote(), case.pcrs)
     }
 
-    fn signed(forge: &Forge, quote: Vec<u8>, pcrs: Vec<u8>) -> Self {
+    pub(crate) fn signed(forge: &Forge, quote: Vec<u8>, pcrs: Vec<u8>) -> Self {
         Self {
             key: Key::read(forge.public.as_bytes())
                 .unwrap()
@@ -39,7 +39,7 @@ impl Files {
         }
     }
 
-    fn examine(&self) -> Result<Examination, NotEvidence> {
+    pub(crate) fn examine(&self) -> Result<Examination, NotEvidence> {
         self.examine_for(&QUALIFYING_DATA)
     }
 
@@ -60,7 +60,7 @@ impl Files {
     }
 
     /// What failed, with its reasons.
-    fn failed(&self) -> Vec<(Subject, String)> {
+    pub(crate) fn failed(&self) -> Vec<(Subject, String)> {
         failed(&self.examine().unwrap())
     }
 }

@@ -17,7 +17,7 @@ struct OpensslKey {
     alg: SignatureAlg,
 }
 
-fn openssl(dir: &Path, arguments: &[&str]) -> Vec<u8> {
+pub(crate) fn openssl(dir: &Path, arguments: &[&str]) -> Vec<u8> {
     let mut command = Command::new("openssl");
     let output = command.current_dir(dir).args(arguments).output();
     let output = output.expect("openssl cannot run: apt-get install openssl");
