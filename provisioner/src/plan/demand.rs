@@ -1,4 +1,6 @@
-//! What a policy asks for, in words: one line for each part.
+//! What a policy asks for, in words: one line for each part, and one for each part that holds nothing without another.
+
+use std::collections::BTreeSet;
 
 use domain::{PcrIndex, UnixTime};
 use evidence::{DeclaredPolicy, GoldenSet, LogRules, StatementPolicy};
@@ -31,6 +33,42 @@ pub(crate) fn demands(evidence: Option<&DeclaredPolicy>) -> Vec<String> {
     }
     lines.extend(parts.statement.as_ref().map(statement));
     lines.extend(parts.log.as_ref().map(log));
+    lines.extend(hollow(evidence).into_iter().map(str::to_owned));
+    lines
+}
+
+/// Rules that a device's root fulfils in a boot of his own, because nothing beside them holds what they rest on.
+fn hollow(evidence: &DeclaredPolicy) -> Vec<&'static str> {
+    let parts = evidence.parts();
+    let Some(rules) = &parts.log else {
+        return Vec::new();
+    };
+    let golden = parts.golden.iter().flat_map(|set| set.values.keys());
+    let stated = parts.statement.iter().flat_map(|statement| &statement.pcrs);
+    let held: BTreeSet<u8> = parts
+        .exact
+        .keys()
+        .chain(golden)
+        .chain(stated)
+        .map(|index| index.get())
+        .collect();
+    let about_lines = !rules.command_line.is_empty() || rules.no_debug_shell;
+    let about_keys = !rules.keys.is_empty() || rules.authorities.is_some();
+    let mut lines = Vec::new();
+    if about_keys && !rules.secure_boot && !held.contains(&7) {
+        lines.push(
+            "but not for Secure Boot on: without it, keys keep nothing out, and any boot loader measures any authority",
+        );
+    }
+    if about_lines && !held.contains(&4) {
+        lines.push(
+            "but for no boot loader (PCR 4): one that measures no command line leaves it to whoever is root later to \
+             measure a good one",
+        );
+    }
+    if held.is_empty() && !about_lines && !about_keys && !rules.secure_boot {
+        lines.push("but for nothing that the log must show: every boot fulfils this");
+    }
     lines
 }
 
@@ -130,7 +168,53 @@ mod tests {
             "an event log that replays to PCRs 2, 7, 8, 12 and shows Secure Boot on; KEK, db, dbx as listed; boot loaders \
              let in by listed authorities alone; kernel command lines like `/vmlinuz-* root=UUID=* ro **`; no debug shell"
         );
+        assert!(
+            hollow(
+                fleet.policies[&"signage".parse().unwrap()]
+                    .evidence
+                    .as_ref()
+                    .unwrap()
+            )
+            .is_empty()
+        );
         assert_eq!(words("workshop"), ["for the pre-shared key alone"]);
         assert_eq!(moment(UnixTime::from_secs(u64::MAX)), u64::MAX.to_string());
+    }
+    #[test]
+    fn rules_that_hold_nothing_on_their_own_say_so() {
+        let of = |evidence: &str| {
+            let policy = manifest::parse_evidence("policy.toml", evidence).unwrap();
+            let said: Vec<String> = demands(Some(&policy))
+                .into_iter()
+                .filter(|line| line.starts_with("but "))
+                .collect();
+            said
+        };
+        let digest = "ab".repeat(32);
+        let keys = format!("[log]\nauthorities = [\"{digest}\"]");
+        let said = of(&keys);
+        assert!(
+            matches!(&said[..], [one] if one.contains("not for Secure Boot")),
+            "{said:?}"
+        );
+        assert_eq!(of(&format!("{keys}\nsecure-boot = true")), [""; 0]);
+        assert_eq!(of(&format!("pcrs = {{ 7 = \"{digest}\" }}\n{keys}")), [""; 0]);
+        for line in ["command-line = [\"**\"]", "no-debug-shell = true"] {
+            let rules = format!("[log]\nsecure-boot = true\n{line}");
+            let said = of(&rules);
+            assert!(
+                matches!(&said[..], [one] if one.contains("no boot loader (PCR 4)")),
+                "{said:?}"
+            );
+            assert_eq!(of(&format!("pcrs = {{ 4 = \"{digest}\" }}\n{rules}")), [""; 0]);
+        }
+        assert_eq!(
+            of("[log]\nreplays = [0, 4]"),
+            ["but for nothing that the log must show: every boot fulfils this"]
+        );
+        assert_eq!(
+            of(&format!("pcrs = {{ 4 = \"{digest}\" }}\n[log]\nreplays = [0]")),
+            [""; 0]
+        );
     }
 }
