@@ -73,6 +73,10 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable>
     if bytes.len() > MAX_RECORD_LEN {
         return Err(Unreadable::TooLong { len: bytes.len() });
     }
+    // serde would take an array for the object: its fields by position, those at the end left out.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(Unreadable::malformed("it is not a JSON object"));
+    }
     if let Ok(Versioned { version }) = serde_json::from_slice(bytes)
         && version != Version1::NUMBER
     {
@@ -120,6 +124,8 @@ mod tests {
                 "version as text",
                 SEEN.replace("\"version\":1", "\"version\":\"1\""),
             ),
+            ("an array in its place", "[1,3,0,9,true,7,1000]".to_owned()),
+            ("an array of a newer version", "[2,3,0,9,true,7,1000]".to_owned()),
             ("not JSON", "reset_count = 3".to_owned()),
             ("empty", String::new()),
         ] {
