@@ -232,6 +232,12 @@ fn registered(
     if !same {
         plan.steps.push(Step::UpdateRecord);
     }
+    if tpm.ek_trust != plan.target.ek_trust {
+        plan.notes.push(format!(
+            "its endorsement key was registered as {}, and its record keeps that: what held at enrolment counts",
+            super::show::trust(tpm.ek_trust)
+        ));
+    }
     if record.state == DeviceState::Suspended {
         plan.notes
             .push("the device is suspended: `provisioner device resume` admits it again".to_owned());

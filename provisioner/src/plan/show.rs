@@ -72,7 +72,8 @@ impl fmt::Display for DevicePlan {
     }
 }
 
-fn trust(trust: registry::EkTrust) -> &'static str {
+/// How an endorsement key is trusted, for people.
+pub(super) const fn trust(trust: registry::EkTrust) -> &'static str {
     match trust {
         registry::EkTrust::FirstUse => "trusted on first use",
         registry::EkTrust::Allowed => "on the profile's list",

@@ -306,6 +306,39 @@ fn a_device_that_works_is_left_alone() {
 }
 
 #[test]
+fn a_device_keeps_the_trust_that_it_was_registered_with() {
+    let ek = EkDigest::of(b"ek");
+    let listed = |text: String| {
+        text.replace(
+            "ek-trust = \"first-use\"",
+            &format!("ek-trust = {{ allow = [\"{ek}\"] }}"),
+        )
+    };
+    let says = |wanted: &Wanted, trust: registry::EkTrust| {
+        let seen = enrolled(|record| {
+            if let Some(tpm) = &mut record.tpm {
+                tpm.ek_trust = trust;
+            }
+        });
+        let plan = decide(wanted, &seen).unwrap();
+        let said = plan
+            .notes
+            .iter()
+            .filter(|note| note.contains("was registered as"));
+        said.cloned().collect::<Vec<_>>()
+    };
+    let wanted = want(listed, false);
+    assert_eq!(
+        says(&wanted, registry::EkTrust::FirstUse),
+        [
+            "its endorsement key was registered as trusted on first use, and its record keeps that: what held at enrolment counts"
+        ]
+    );
+    assert_eq!(says(&wanted, registry::EkTrust::Allowed), [""; 0]);
+    assert_eq!(says(&demo(), registry::EkTrust::FirstUse), [""; 0]);
+}
+
+#[test]
 fn a_registered_device_that_is_not_itself() {
     let other_ek = enrolled(|record| record.tpm.as_mut().unwrap().ek = EkDigest::of(b"other"));
     assert!(matches!(refusal(&demo(), &other_ek), Refusal::OtherEk { .. }));
