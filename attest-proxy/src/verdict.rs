@@ -97,7 +97,7 @@ fn named(failure: &Failure) -> (&'static str, Value) {
         Failure::PcrDigest => ("pcr-digest", Value::Null),
         Failure::Ended { set, until } => (
             "ended",
-            json!({ "set": set.to_string(), "until": until.as_secs() }),
+            json!({ "set": set.to_string(), "until": until.to_string() }),
         ),
         Failure::AllEnded => ("all-ended", Value::Null),
         Failure::Pcr {
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn each_check_is_data_and_a_sentence() {
-        let until = domain::UnixTime::from_secs(7);
+        let until = domain::UnixTime::from_secs(1_796_083_200);
         let set: evidence::SetName = "2026-09".parse().unwrap();
         let value = data(&Failure::Ended { set, until });
         assert_eq!(
@@ -214,8 +214,8 @@ mod tests {
             json!({
                 "check": "ended",
                 "set": "2026-09",
-                "until": 7,
-                "says": "the PCRs are those of golden set `2026-09`, which ended at 7",
+                "until": "2026-12-01T00:00:00Z",
+                "says": "the PCRs are those of golden set `2026-09`, which ended at 2026-12-01T00:00:00Z",
             })
         );
         let broken = RuleBroken::SecureBootUnknown;

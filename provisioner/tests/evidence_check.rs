@@ -493,7 +493,8 @@ fn image_statements_and_golden_sets_are_judged() {
     let ran = desk.check(&["--nonce", NONCE, "--policy", "policy.toml"]);
     assert_eq!(ran.code, 3, "{}", ran.out);
     assert!(
-        ran.out.contains("`2026-09`") && ran.out.contains("ended"),
+        ran.out
+            .contains("golden set `2026-09`, which ended at 2020-01-01T00:00:00Z"),
         "{}",
         ran.out
     );

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     cli::{DeviceCommand, FleetArgs},
     failure::Failure,
-    plan::{Proof, Refusal, demands, moment},
+    plan::{Proof, Refusal, demands},
     report::{Reporter, ak_name},
     settings::fleet_registry,
 };
@@ -121,11 +121,11 @@ fn text(
         line("volume", &format!("{key} (SHA-256 of its key)"));
     }
     line("changes", &format!("generation {}", record.generation));
-    line("enrolled", &moment(record.enrolled_at));
+    line("enrolled", &record.enrolled_at.to_string());
     match seen {
         Some(seen) => line(
             "attested",
-            &format!("last at {}, {} resets", moment(seen.at), seen.reset_count),
+            &format!("last at {}, {} resets", seen.at, seen.reset_count),
         ),
         None => line("attested", "never"),
     }

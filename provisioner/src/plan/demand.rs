@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::{PcrIndex, UnixTime};
+use domain::PcrIndex;
 use evidence::{DeclaredPolicy, GoldenSet, LogRules, StatementPolicy};
 
 /// The demands of a policy, in the order in which a person reads them.
@@ -74,7 +74,7 @@ fn hollow(evidence: &DeclaredPolicy) -> Vec<&'static str> {
 
 fn set(set: &GoldenSet) -> String {
     match set.until {
-        Some(until) => format!("`{}` until {}", set.name, moment(until)),
+        Some(until) => format!("`{}` until {until}", set.name),
         None => format!("`{}`", set.name),
     }
 }
@@ -131,16 +131,6 @@ fn pcrs<'a>(indices: impl IntoIterator<Item = &'a PcrIndex>) -> String {
     format!("{word} {}", all.join(", "))
 }
 
-/// `2026-12-01T00:00:00Z`, for a person.
-pub(crate) fn moment(at: UnixTime) -> String {
-    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(at.as_secs()));
-    // What no calendar of four digits has is printed as seconds.
-    match time.filter(|_| at.as_secs() <= 253_402_300_799) {
-        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
-        None => at.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +168,6 @@ mod tests {
             .is_empty()
         );
         assert_eq!(words("workshop"), ["for the pre-shared key alone"]);
-        assert_eq!(moment(UnixTime::from_secs(u64::MAX)), u64::MAX.to_string());
     }
     #[test]
     fn rules_that_hold_nothing_on_their_own_say_so() {

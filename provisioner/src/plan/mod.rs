@@ -25,7 +25,7 @@ use tpm::{AkHandle, EkAlg, Tcti};
 use volume::DeviceConfig;
 
 pub(crate) use decide::{AkSeen, Observed, Registered, VolumeSeen, decide, policy_step};
-pub(crate) use demand::{demands, moment};
+pub(crate) use demand::demands;
 pub(crate) use proof::Proof;
 pub(crate) use refusal::Refusal;
 pub(crate) use trust::{Certified, Uncertified, certified};

@@ -61,6 +61,10 @@ fn a_set_is_good_before_its_end_and_not_at_it() {
             "{now:?}"
         );
         assert_eq!(rejected.class(), FailureClass::Mismatch);
+        assert_eq!(
+            rejected.to_string(),
+            "the PCRs are those of golden set `old`, which ended at 1970-01-01T00:16:40Z"
+        );
     }
 }
 
