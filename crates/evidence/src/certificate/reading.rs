@@ -205,13 +205,19 @@ mod tests {
         let long = [&[0x30, 0x82, 0x01, 0x00][..], &[7; 0x100]].concat();
         let text = data_encoding::BASE64.encode(&long);
         assert_eq!(certificates_in(text.as_bytes()), Ok(vec![long.clone()]));
-        let lines = format!("{}\r\n{}\n", &text[..64], &text[64..]);
+        let (first, rest) = text.split_at(64);
+        let lines = format!("{first}\r\n{rest}\n");
         assert_eq!(certificates_in(lines.as_bytes()), Ok(vec![long]));
         let longest = format!("{text:width$}", width = 2 * MAX_CERTIFICATE_LEN);
         assert!(certificates_in(longest.as_bytes()).is_ok());
         let longer = format!("{longest}\n");
         assert_eq!(certificates_in(longer.as_bytes()), Err(ReadError::NotDer));
-        for broken in [&text[..text.len() - 1], "MIT License", "MIIC*", "MAMCAQc="] {
+        for broken in [
+            text.split_at(text.len() - 1).0,
+            "MIT License",
+            "MIIC*",
+            "MAMCAQc=",
+        ] {
             assert_eq!(
                 certificates_in(broken.as_bytes()),
                 Err(ReadError::NotDer),

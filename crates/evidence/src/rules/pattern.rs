@@ -1,7 +1,9 @@
 //! Patterns of command lines, word by word.
 //!
 //! Owns: the language. `*` is any characters within a word and `?` one of them; a word `**` is any number of whole
-//! words. So `*` never lets another argument in. Time is bounded: words and pattern are.
+//! words. So `*` never lets another argument in. Nor do any of them stand for a quote, a backslash, or what only looks like a
+//! space: with those, one reader takes two words for one (`"lockdown=integrity quiet"`), and what the pattern demands is not
+//! what the kernel does. A pattern has them where the line has. Time is bounded: words and pattern are.
 
 use std::{fmt, str::FromStr};
 
@@ -49,8 +51,17 @@ impl CommandLinePattern {
     pub(super) fn matches(&self, words: &[String]) -> bool {
         let len = words.iter().map(|word| word.len().saturating_add(1));
         let short = len.fold(0, usize::saturating_add) <= MAX_LEN;
-        short && glob(&self.0, words, |p| &**p == "**", |p, word| word_matches(p, word))
+        // As many as the pattern has: then each is where the pattern has it, and no star stands for one.
+        let literal = doubtful(words) == doubtful(&self.0);
+        short && literal && glob(&self.0, words, |p| &**p == "**", |p, word| word_matches(p, word))
     }
+}
+
+/// How many characters there are that make words of one reader other words to another.
+fn doubtful(words: &[impl AsRef<str>]) -> usize {
+    let of = |c: &char| matches!(c, '"' | '\'' | '\\') || c.is_control() || c.is_whitespace();
+    let counts = words.iter().map(|word| word.as_ref().chars().filter(of).count());
+    counts.fold(0, usize::saturating_add)
 }
 
 fn word_matches(pattern: &str, word: &str) -> bool {
@@ -128,10 +139,29 @@ mod tests {
     fn patterns_have_words_and_an_end() {
         assert_eq!("".parse::<CommandLinePattern>(), Err(InvalidPattern::Empty));
         assert_eq!(" \n".parse::<CommandLinePattern>(), Err(InvalidPattern::Empty));
-        let long = "x".repeat(MAX_LEN + 1);
-        assert_eq!(long.parse::<CommandLinePattern>(), Err(InvalidPattern::TooLong));
-        assert!(long[1..].parse::<CommandLinePattern>().is_ok());
+        let of = |len| "x".repeat(len).parse::<CommandLinePattern>();
+        assert_eq!(of(MAX_LEN + 1), Err(InvalidPattern::TooLong));
+        assert!(of(MAX_LEN).is_ok());
         assert_eq!(" a  b ".parse::<CommandLinePattern>().unwrap().to_string(), "a b");
+    }
+
+    #[test]
+    fn quotes_and_backslashes_are_where_the_pattern_has_them() {
+        assert!(matches(r#"a "b=c *" d"#, r#"a "b=c x" d"#));
+        for (pattern, line) in [
+            ("a * d", r#"a "x d"#),
+            ("a ** d", r#"a "x y d"#),
+            ("a b d", r#"a "b d""#),
+            ("a b=* d", "a b='x d"),
+            ("a b=?x d", r"a b=\x d"),
+            ("a b=* d", "a b=x\u{1}y d"),
+            (r#"a "b" * d"#, r#"a "b "x d"#),
+        ] {
+            assert!(!matches(pattern, line), "{pattern}: {line}");
+        }
+        // One reader's space is another's letter: the kernel's is what parts words here.
+        let wide = ["a\u{2003}b".to_owned()];
+        assert!(!"a*".parse::<CommandLinePattern>().unwrap().matches(&wide));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Examination by hand: every check passes, fails and stays unmade for its own reason, and never accepts what was touched.
 
-use crate::forge::{Forge, QUALIFYING_DATA, log, values};
+use std::collections::BTreeMap;
+
+use crate::forge::{Forge, QUALIFYING_DATA, index, log, values};
 use domain::{HashAlg, TpmName};
 use evidence::{
-    Evidence, PcrPolicy,
+    Evidence, GoldenSet, LogRules, Mix, PcrPolicy,
     offline::{Case, Examination, Key, NotAKey, NotEvidence, Outcome, Subject, examine},
     wire::{self, Curve},
 };
@@ -127,6 +129,71 @@ fn good_evidence_passes_every_check_that_can_be_made() {
         assert_eq!(found.quoted_values()[0].selection().to_string(), "sha256:7,11");
         assert_eq!(found.statement().reset_count, 3);
     }
+}
+
+#[test]
+fn each_check_has_a_word_for_programs() {
+    let found = Files::of(&Forge::new(Curve::P256)).examine().unwrap();
+    let words: Vec<_> = found.checks().iter().map(|check| check.subject.name()).collect();
+    assert_eq!(
+        words,
+        [
+            "quote",
+            "key",
+            "signature",
+            "signer",
+            "qualifying-data",
+            "selection",
+            "pcr-values",
+            "policy",
+            "event-log",
+            "freshness",
+            "identity"
+        ]
+    );
+}
+
+#[test]
+fn what_the_policy_found_is_told_part_by_part() {
+    let forge = Forge::new(Curve::P256);
+    let quoted = log::boot_quoted(HashAlg::Sha256);
+    let mut case = forge.case();
+    case.selection = wire::PcrSelections::encode_single(quoted.selection());
+    case.pcrs = quoted.as_bytes().to_vec();
+    let mut files = Files::signed(&forge, case.quote(), case.pcrs);
+    let told = |files: &Files| {
+        let found = files.examine().unwrap();
+        let policy = found
+            .checks()
+            .iter()
+            .find(|check| check.subject == Subject::Policy);
+        policy.unwrap().outcome.clone()
+    };
+    let passed = |said: &str| Outcome::Passed(said.to_owned());
+    let values: BTreeMap<_, _> = quoted.iter().collect();
+    files.policy = Some(PcrPolicy::exact(HashAlg::Sha256, values.clone()).unwrap());
+    assert_eq!(told(&files), passed("the PCRs are the policy's"));
+    let set = GoldenSet {
+        name: "2026-10".parse().unwrap(),
+        until: None,
+        values,
+    };
+    files.policy = Some(PcrPolicy::golden(HashAlg::Sha256, vec![set.clone()]).unwrap());
+    assert_eq!(told(&files), passed("the PCRs are those of golden set `2026-10`"));
+    let mix = Mix {
+        golden: vec![set],
+        log: Some(LogRules {
+            replays: [index(4)].into(),
+            ..LogRules::default()
+        }),
+        ..Mix::default()
+    };
+    files.policy = Some(PcrPolicy::mixed(HashAlg::Sha256, mix).unwrap());
+    files.event_log = Some(log::boot().concat());
+    assert_eq!(
+        told(&files),
+        passed("the PCRs are those of golden set `2026-10`; the event log keeps every rule")
+    );
 }
 
 #[test]
