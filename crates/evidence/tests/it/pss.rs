@@ -12,6 +12,7 @@ use evidence::{
 /// A key that openssl made, and a quote that names it as its signer.
 struct OpensslKey {
     dir: tempfile::TempDir,
+    modulus: Vec<u8>,
     ak: AttestationKey,
     hash: HashAlg,
     alg: SignatureAlg,
@@ -43,7 +44,13 @@ impl OpensslKey {
         let modulus = data_encoding::HEXUPPER.decode(digits.as_bytes()).unwrap();
         let public = area(AK_ATTRIBUTES, rsa(alg, hash, bits, 0, &modulus));
         let ak = AttestationKey::new(&public, qualified_name).unwrap();
-        Self { dir, ak, hash, alg }
+        Self {
+            dir,
+            modulus,
+            ak,
+            hash,
+            alg,
+        }
     }
 
     /// Signs by PSS, whatever the AK's scheme says.
@@ -68,6 +75,15 @@ impl OpensslKey {
         ];
         let bytes = openssl(dir, &arguments);
         self.signature(&bytes)
+    }
+
+    /// The number whose power `signature` is, or the power of a number: no padding is looked at.
+    fn bare_rsa(&self, operation: &str, number: &[u8]) -> Vec<u8> {
+        let dir = self.dir.path();
+        fs::write(dir.join("number"), number).unwrap();
+        let padding = ["-pkeyopt", "rsa_padding_mode:none"];
+        let arguments = ["pkeyutl", operation, "-inkey", "key", "-in", "number"];
+        openssl(dir, &[&arguments[..], &padding].concat())
     }
 
     fn signature(&self, bytes: &[u8]) -> Vec<u8> {
@@ -154,6 +170,44 @@ fn no_damage_to_a_long_salted_signature_is_accepted() {
     let longer = [&[0], number].concat();
     for wrong in [&[0xff; 256][..], &[0; 256], &number[1..], &longer, &[1]] {
         assert!(is_forged(&judge(&forge, &key, &|_| key.signature(wrong))));
+    }
+}
+
+#[test]
+fn every_bit_around_a_long_salt_is_looked_at() {
+    let forge = Forge::new(Curve::P256);
+    let key = OpensslKey::new(2048, SignatureAlg::Rsapss, HashAlg::Sha256, &forge.qualified_name);
+    let is_good = |block: &[u8]| {
+        let signature = key.bare_rsa("-sign", block);
+        let found = judge(&forge, &key, &|_| key.signature(&signature));
+        assert!(found.is_ok() || is_forged(&found));
+        found.is_ok()
+    };
+    let quote = quote_of(&forge);
+    // Salt is random: one whose block is below the modulus with its first bit too.
+    let block = loop {
+        let block = key.bare_rsa("-verifyrecover", &key.sign(&quote, "max")[6..]);
+        if block[0] | 0x80 < key.modulus[0] {
+            break block;
+        }
+    };
+    assert!(is_good(&block));
+    for (at, bit) in [
+        (0, 0x80),
+        (0, 0x40),
+        (0, 1),
+        (1, 1),
+        (222, 1),
+        (223, 1),
+        (254, 1),
+        (255, 1),
+    ] {
+        let mut spoilt = block.clone();
+        spoilt[at] ^= bit;
+        assert!(
+            spoilt >= key.modulus || !is_good(&spoilt),
+            "bit {bit:#x} of octet {at}"
+        );
     }
 }
 
