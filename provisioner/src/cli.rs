@@ -1,6 +1,8 @@
 //! The command line: what can be asked, and the words of its help.
 
 mod evidence;
+mod values;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -10,6 +12,11 @@ use domain::{DeviceId, FleetName, Sha256Digest};
 use tpm::Tcti;
 
 pub(crate) use evidence::{CheckArgs, EkArgs, EvidenceCommand, GoldenArgs};
+pub(crate) use values::{Cipher, PcrList, Sector, Size, Srk};
+pub(crate) use volume::{
+    CatArgs, CollectArgs, CreateArgs, InventoryCommand, LsArgs, OpenArgs, RecoverArgs, ResealArgs, SealArgs,
+    VerifyArgs, VolumeCommand,
+};
 
 /// Enrols the devices of a fleet: seals a pre-shared key into each one's TPM-backed volume and registers what a proxy
 /// needs to know it.
@@ -59,9 +66,12 @@ pub(crate) enum Command {
     /// List, show, suspend and resume registered devices
     #[command(subcommand)]
     Device(DeviceCommand),
-    /// Look into a sealed volume, through the TPM, without root and without mounting it
+    /// Write sealed volumes, look into them, seal them anew, recover them: without root and without mounting
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Collect what a factory must know of a device's TPM
+    #[command(subcommand)]
+    Inventory(InventoryCommand),
     /// Look at evidence by hand: judge a quote, read an event log, follow an EK certificate, write a policy
     #[command(subcommand)]
     Evidence(EvidenceCommand),
@@ -178,23 +188,4 @@ pub(crate) struct FleetArgs {
     pub(crate) fleet: Option<FleetName>,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum VolumeCommand {
-    /// Print a file out of a volume, for example /psk: mind who is watching
-    Cat {
-        /// The volume
-        file: PathBuf,
-        /// The path in it, for example /device.toml
-        path: String,
-        /// The TPM that opens it
-        #[arg(long, value_name = "TCTI", default_value = "device:/dev/tpmrm0")]
-        tcti: Tcti,
-    },
-    /// Show what a volume's header says; needs no TPM and no key
-    Info {
-        /// The volume
-        file: PathBuf,
-    },
 }

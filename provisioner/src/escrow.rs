@@ -309,7 +309,7 @@ impl Escrowed {
 }
 
 /// 8-4-4-4-12 hexadecimal digits (RFC 9562, 4).
-fn uuid(bytes: [u8; 16]) -> String {
+pub(crate) fn uuid(bytes: [u8; 16]) -> String {
     let mut text = HEXLOWER.encode(&bytes);
     for at in [20, 16, 12, 8] {
         text.insert(at, '-');

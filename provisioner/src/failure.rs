@@ -62,6 +62,12 @@ pub(crate) enum Failure {
     Seal { device: DeviceId, source: SealError },
     #[error("the volume cannot be unsealed")]
     Unseal(#[source] UnsealError),
+    #[error("the volume's secret cannot be sealed")]
+    SealHere(#[source] SealError),
+    #[error("the OTP device key gives no secret")]
+    Otp(#[source] otp::DeriveError),
+    #[error("nothing proves that '{}' is the volume that was made", path.display())]
+    Foreign { path: PathBuf },
     #[error("device '{device}': this is not an endorsement key of the TCG's template")]
     Ek { device: DeviceId, source: EkError },
     #[error("device '{device}': no credential can be made for its keys")]
@@ -123,7 +129,8 @@ impl Failure {
             Self::Seal {
                 source: SealError::Uninitialised(_),
                 ..
-            } => REFUSED,
+            }
+            | Self::SealHere(SealError::Uninitialised(_)) => REFUSED,
             _ => 1,
         }
     }
@@ -143,6 +150,12 @@ impl Failure {
             Self::Tpm { source, .. } | Self::BareTpm(source) => text(source.hint()),
             Self::Seal { source, .. } => text(source.hint()),
             Self::Unseal(source) => text(source.hint()),
+            Self::SealHere(source) => text(source.hint()),
+            Self::Otp(source) => text(source.hint()),
+            Self::Foreign { .. } => text(Some(
+                "its header has no MAC of the secret that opened it, as when another tool enrolled it; --unauthenticated reads it all the same, \
+                 `volume recover --volume-key` takes the registry's word",
+            )),
             Self::Journal(source) => source.hint(),
             Self::RegistryUrl { .. } => text(Some("sqlite:PATH or etcd://host:2379,host2:2379")),
             Self::RegistryOpen(_) | Self::RegistryRead(_) => {

@@ -10,13 +10,6 @@ mod cli;
 mod commands;
 mod ek_roots;
 mod engine;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the manifest's keys for it and `volume recover` are not there yet"
-    )
-)]
 mod escrow;
 mod failure;
 mod journal;
@@ -49,6 +42,7 @@ fn main() -> ExitCode {
     let done = runtime.and_then(|runtime| runtime.block_on(commands::run(cli.command, &mut *reporter)));
     match done {
         Ok(Answer::Done) => ExitCode::SUCCESS,
+        Ok(Answer::Broken) => ExitCode::FAILURE,
         Ok(Answer::Refused) => ExitCode::from(failure::REFUSED),
         Err(failure) => {
             reporter.failed(&failure);

@@ -110,6 +110,12 @@ pub(crate) enum VolumeFault {
         path: PathBuf,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The volume could not be changed.
+    #[error("cannot change the volume '{}'", path.display())]
+    Change {
+        path: PathBuf,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The volume could not be opened or read.
     #[error("cannot open the volume '{}'", path.display())]
     Open {

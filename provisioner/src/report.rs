@@ -5,6 +5,7 @@
 
 mod human;
 mod json;
+mod progress;
 
 use std::path::{Path, PathBuf};
 
@@ -95,6 +96,12 @@ pub(crate) fn ak_name(record: &DeviceRecord) -> Option<String> {
 pub(crate) trait Reporter {
     /// Something happened.
     fn event(&mut self, event: &Event<'_>);
+    /// Something that a person should know, of no device in particular.
+    fn note(&mut self, _note: &str) {}
+    /// Begins to tell how far something long is, until what it gives is dropped.
+    fn progress(&mut self, _doing: &'static str) -> Box<dyn volume::Progress> {
+        Box::new(())
+    }
     /// Data that a command was asked for: `text` for a person, `json` for a program.
     fn data(&mut self, text: &str, json: &serde_json::Value) -> Result<(), Failure>;
     /// The command failed.

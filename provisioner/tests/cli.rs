@@ -50,6 +50,10 @@ fn help_of_all_commands() {
     insta::assert_snapshot!("help_apply", help(&["apply", "--help"]));
     insta::assert_snapshot!("help_device", help(&["device", "--help"]));
     insta::assert_snapshot!("help_volume", help(&["volume", "--help"]));
+    insta::assert_snapshot!("help_volume_create", help(&["volume", "create", "--help"]));
+    insta::assert_snapshot!("help_volume_reseal", help(&["volume", "reseal", "--help"]));
+    insta::assert_snapshot!("help_volume_recover", help(&["volume", "recover", "--help"]));
+    insta::assert_snapshot!("help_inventory", help(&["inventory", "collect", "--help"]));
     insta::assert_snapshot!("help_evidence", help(&["evidence", "--help"]));
     insta::assert_snapshot!("help_evidence_check", help(&["evidence", "check", "--help"]));
     insta::assert_snapshot!("help_evidence_golden", help(&["evidence", "golden", "--help"]));

@@ -1,12 +1,5 @@
 //! The real world behind the ports: TPM through tpm2-tss, files, the system's clock and random numbers.
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the manifest's keys for it and `volume recover` are not there yet"
-    )
-)]
 pub(crate) mod escrows;
 mod journals;
 mod system;

@@ -3,6 +3,7 @@
 mod apply;
 mod device;
 mod evidence;
+mod inventory;
 mod prepare;
 #[cfg(test)]
 pub(crate) use prepare::plan;
@@ -27,6 +28,8 @@ pub(crate) enum Answer {
     Done,
     /// It judged what it was given, and against it; the reasons are in its output.
     Refused,
+    /// What it looked at is broken; its output says where.
+    Broken,
 }
 
 /// Does what was asked.
@@ -37,7 +40,8 @@ pub(crate) async fn run(command: Command, reporter: &mut dyn Reporter) -> Result
         Command::Plan(args) => prepare::show(&args, reporter).await,
         Command::Apply(args) => apply::run(&args, reporter).await,
         Command::Device(command) => device::run(command, reporter).await,
-        Command::Volume(command) => volume::run(command, reporter),
+        Command::Volume(command) => return volume::run(command, reporter),
+        Command::Inventory(command) => inventory::run(command, reporter),
         Command::Schema => {
             let text = manifest::json_schema();
             let schema = serde_json::from_str(&text).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt::Write as _, io::IsTerminal as _, io::Write as _, tim
 use clap::ColorChoice;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Event, Outcome, Reporter, Summary};
+use super::{Event, Outcome, Reporter, Summary, progress::Bar};
 use crate::{cli::Output, failure::Failure};
 
 /// Tells a person.
@@ -114,6 +114,20 @@ impl Reporter for Human {
             }
             Event::Done { .. } => {}
         }
+    }
+
+    fn note(&mut self, note: &str) {
+        if !self.quiet {
+            let label = self.paint("33", "note:");
+            self.say(&format!("{label} {}", printable(note)));
+        }
+    }
+
+    fn progress(&mut self, doing: &'static str) -> Box<dyn volume::Progress> {
+        if self.quiet || !self.terminal {
+            return Box::new(());
+        }
+        Box::new(Bar::new(doing))
     }
 
     fn data(&mut self, text: &str, _json: &serde_json::Value) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Event, Reporter};
+use super::{Event, Reporter, progress::Ticks};
 use crate::failure::Failure;
 
 /// JSON lines.
@@ -26,6 +26,16 @@ impl Reporter for Lines {
     fn event(&mut self, event: &Event<'_>) {
         // A reader that went away does not stop an enrolment half-way.
         let _gone = Self::line(event);
+    }
+
+    fn note(&mut self, note: &str) {
+        let _gone = Self::line(&json!({ "event": "note", "note": note }));
+    }
+
+    fn progress(&mut self, doing: &'static str) -> Box<dyn volume::Progress> {
+        Box::new(Ticks::new(doing, |line| {
+            let _gone = Self::line(line);
+        }))
     }
 
     fn data(&mut self, _text: &str, json: &serde_json::Value) -> Result<(), Failure> {

@@ -1,0 +1,181 @@
+//! `volume info`: what a header says, without any key.
+//!
+//! Owns: the words. All of it is the word of whoever wrote the header: only opening authenticates it.
+
+use std::path::Path;
+
+use data_encoding::HEXLOWER;
+use serde_json::{Value, json};
+use tpm::PolicyKey;
+use volume::{Header, KeyslotId, OtpToken, TokenError, TokenPin, Tpm2Token};
+
+use super::{header, opening::object};
+use crate::{failure::Failure, report::Reporter};
+
+pub(super) fn run(path: &Path, reporter: &mut dyn Reporter) -> Result<(), Failure> {
+    let (_, header) = header(path)?;
+    reporter.data(&text(path, &header), &json(&header))
+}
+
+fn text(path: &Path, header: &Header) -> String {
+    let mut text = format!("LUKS2 volume {}\n", path.display());
+    let mut line = |label: &str, value: &str| text.push_str(&format!("  {label:<9} {value}\n"));
+    line("uuid", header.uuid());
+    if !header.label().is_empty() {
+        line("label", &header.label().escape_debug().to_string());
+    }
+    line("cipher", header.cipher().name());
+    line("sectors", &format!("{} bytes", header.sector_size().bytes()));
+    line("data", &format!("{} bytes", header.data_len()));
+    line(
+        "header",
+        &format!("{}, written {} times", header.copy(), header.seqid()),
+    );
+    line("keyslots", &list(header.keyslots()));
+    for token in header.sealed_tokens() {
+        line("TPM", &sealed(token));
+    }
+    for token in header.otp_tokens() {
+        line("OTP", &otp(token));
+    }
+    for wrong in unusable(header) {
+        line("unusable", &wrong);
+    }
+    if !header.recovery_keyslots().is_empty() {
+        let slots = list(header.recovery_keyslots().iter());
+        line("recovery", &format!("keyslot {slots}"));
+    }
+    match list(header.authenticated_keyslots()).as_str() {
+        "" => line(
+            "MAC",
+            "none: nothing proves that this header is the one that was made",
+        ),
+        slots => line(
+            "MAC",
+            &format!("of the secrets of keyslots {slots}, verified when one of them opens"),
+        ),
+    }
+    if let Some(bytes) = header.authenticated_content() {
+        line(
+            "content",
+            &format!("{bytes} bytes have a MAC, which `verify` checks"),
+        );
+    }
+    for other in header.other_tokens() {
+        let kind = other.get("type").and_then(Value::as_str).unwrap_or("?");
+        line("other", &format!("a token of the type {}", kind.escape_debug()));
+    }
+    text
+}
+
+fn sealed(token: &Tpm2Token) -> String {
+    let mut parts = Vec::new();
+    if let Some(exact) = token.exact {
+        parts.push(format!("sealed to PCRs {exact}"));
+    }
+    if let Some(signed) = &token.signed {
+        let key = PolicyKey::from_pem(&signed.key_pem);
+        let key = key.map_or_else(|e| e.to_string(), |key| key.fingerprint().to_string());
+        parts.push(format!(
+            "sealed to values of {} that the key {key} approves",
+            signed.pcrs
+        ));
+    }
+    match token.pin {
+        TokenPin::None => {}
+        TokenPin::Plain => parts.push("wants a PIN".to_owned()),
+        TokenPin::Salted(_) => parts.push("wants a PIN (salted)".to_owned()),
+    }
+    if object(token).waits_for_import() {
+        parts.push("not imported by its TPM yet".to_owned());
+    }
+    let srk = if token.srk.is_some() {
+        "the TCG's storage key"
+    } else {
+        "systemd's storage key"
+    };
+    format!(
+        "{} (keyslot {}, under {srk})",
+        parts.join(", "),
+        token.keyslot.get()
+    )
+}
+
+fn otp(token: &OtpToken) -> String {
+    format!(
+        "sealed to the OTP device key {} of {} (keyslot {})",
+        token.key_id,
+        token.device,
+        token.keyslot.get()
+    )
+}
+
+fn unusable(header: &Header) -> Vec<String> {
+    // Those with a signed policy or a PIN are among them, and can be used here.
+    let rich = header
+        .sealed_tokens()
+        .len()
+        .saturating_sub(header.tpm2_tokens().len());
+    let malformed = |why: &&TokenError| matches!(why, TokenError::Malformed(_));
+    let mut tpm: Vec<String> = header
+        .unusable_tokens()
+        .iter()
+        .filter(malformed)
+        .map(ToString::to_string)
+        .collect();
+    let unknown = header
+        .unusable_tokens()
+        .len()
+        .saturating_sub(rich)
+        .saturating_sub(tpm.len());
+    tpm.extend((0..unknown).map(|_| "a TPM token of a kind that is not supported".to_owned()));
+    tpm.into_iter()
+        .chain(header.unusable_otp_tokens().iter().map(ToString::to_string))
+        .collect()
+}
+
+fn json(header: &Header) -> Value {
+    let tpm = header.sealed_tokens().iter().map(|token| {
+        json!({
+            "type": "systemd-tpm2",
+            "keyslot": token.keyslot.get(),
+            "pcrs": token.exact.map(|pcrs| pcrs.to_string()),
+            "signed-pcrs": token.signed.as_ref().map(|signed| signed.pcrs.to_string()),
+            "pin": token.pin != TokenPin::None,
+            "storage-key": if token.srk.is_some() { "tcg" } else { "systemd" },
+            "waits-for-import": object(token).waits_for_import(),
+            "policy-hash": HEXLOWER.encode(&token.policy_hash),
+        })
+    });
+    let otp = header.otp_tokens().iter().map(|token| {
+        json!({
+            "type": "signalbox-otp",
+            "keyslot": token.keyslot.get(),
+            "device": token.device,
+            "key-id": token.key_id,
+        })
+    });
+    let recovery = header
+        .recovery_keyslots()
+        .iter()
+        .map(|slot| json!({ "type": "systemd-recovery", "keyslot": slot.get() }));
+    let tokens: Vec<Value> = tpm.chain(otp).chain(recovery).collect();
+    json!({
+        "uuid": header.uuid(),
+        "label": header.label(),
+        "cipher": header.cipher().name(),
+        "sector-size": header.sector_size().bytes(),
+        "data-bytes": header.data_len(),
+        "headers": header.copy().to_string(),
+        "sequence": header.seqid(),
+        "keyslots": header.keyslots().map(KeyslotId::get).collect::<Vec<_>>(),
+        "tokens": tokens,
+        "unusable-tokens": unusable(header),
+        "authenticated-keyslots": header.authenticated_keyslots().map(KeyslotId::get).collect::<Vec<_>>(),
+        "authenticated-content": header.authenticated_content(),
+    })
+}
+
+fn list(all: impl Iterator<Item = impl ToString>) -> String {
+    all.map(|one| one.to_string()).collect::<Vec<_>>().join(", ")
+}

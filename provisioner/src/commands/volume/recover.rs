@@ -1,0 +1,93 @@
+//! `volume recover`: the way in when the TPM is gone, and a seal to the one that is here.
+//!
+//! Owns: reading the recovery key out of escrow, the judgement that the escrow file is of this very volume, and that the key is
+//! shown only to who asks for it by name. The recovery key stays valid: put a new volume in its place if somebody saw it.
+
+use std::io::Write as _;
+
+use serde_json::json;
+use volume::{RecoveryKey, Unlock};
+
+use super::{header, reseal, secrets, unopened, usage};
+use crate::{
+    adapters::escrows,
+    cli::RecoverArgs,
+    escrow::{self, Identities},
+    failure::Failure,
+    report::Reporter,
+};
+
+pub(super) fn run(args: &RecoverArgs, reporter: &mut dyn Reporter) -> Result<(), Failure> {
+    let (file, header) = header(&args.file)?;
+    let key = key(args, header.uuid_bytes(), reporter)?;
+    let opened = volume::open_with_recovery_key(file, &key).map_err(|e| unopened(&args.file, e))?;
+    let known = args
+        .volume_key
+        .is_some_and(|digest| digest == opened.volume_key_digest());
+    if args.volume_key.is_some() && !known {
+        return Err(unopened(&args.file, volume::RekeyError::OtherVolume));
+    }
+    if !known && !opened.is_authenticated() {
+        return Err(Failure::Foreign {
+            path: args.file.clone(),
+        });
+    }
+    if args.no_reseal {
+        let text = format!("{}: the recovery key opens it\n", args.file.display());
+        reporter.data(
+            &text,
+            &json!({ "event": "done", "volume": args.file, "opens": true }),
+        )?;
+    } else {
+        let seal = reseal::seal(&header, None, &args.seal, args.pcr_signature.as_deref())?;
+        let unlock = Unlock::Recovery {
+            key: &key,
+            expected: args.volume_key,
+        };
+        let done = reseal::anew(&args.file, unlock, &seal, args.tcti.as_ref())?;
+        reseal::tell(&args.file, &seal, done, reporter)?;
+    }
+    if args.show {
+        show(&key)?;
+    }
+    Ok(())
+}
+
+fn key(
+    args: &RecoverArgs,
+    uuid: Option<[u8; 16]>,
+    reporter: &mut dyn Reporter,
+) -> Result<RecoveryKey, Failure> {
+    if let Some(from) = &args.recovery_key_file {
+        return secrets::recovery_key(from);
+    }
+    let Some(identity) = &args.identity else {
+        return Err(usage(
+            "no key is named",
+            "--identity FILE or --recovery-key-file FILE",
+        ));
+    };
+    let identities = Identities::parse(&secrets::raw(identity)?).map_err(|e| Failure::NotEvidence {
+        what: "age identity file",
+        path: identity.clone(),
+        source: e.into(),
+    })?;
+    let at = args.escrow_file.clone();
+    let at = at.unwrap_or_else(|| escrows::beside(&args.file));
+    let uuid = uuid.ok_or_else(|| unopened(&args.file, "its UUID is not one of the usual form"))?;
+    let escrowed = escrow::open(&escrows::read(&at)?, &identities).map_err(|e| unopened(&at, e))?;
+    reporter.note(&format!(
+        "the escrow file is of the device {}",
+        escrowed.of().device
+    ));
+    escrowed.for_volume(uuid, None).map_err(|e| unopened(&at, e))
+}
+
+/// The key alone on a line: what was asked for.
+fn show(key: &RecoveryKey) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    key.expose(|text| out.write_all(text))
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+        .map_err(Failure::Output)
+}

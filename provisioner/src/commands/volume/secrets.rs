@@ -1,0 +1,179 @@
+//! Where secrets come from: a file, standard input, or a person at the terminal. Never an argument or a variable.
+//!
+//! Owns: reading them with a bound into memory that is wiped, taking one line end off, and the terminal's echo, which is off while
+//! somebody types and on again whatever happens. What is wrong with a secret is told without the secret.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    path::Path,
+};
+
+use domain::Pin;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use volume::RecoveryKey;
+use zeroize::Zeroizing;
+
+use super::usage;
+use crate::{adapters::escrows, failure::Failure};
+
+/// The longest line that is typed, in bytes.
+const MAX_LINE: usize = 4096;
+
+/// The bytes of a file, `-` being standard input, without their last line end.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut bytes = raw(path)?;
+    let kept = without_line_end(&bytes).len();
+    bytes.truncate(kept);
+    Ok(bytes)
+}
+
+/// The bytes of a file as they are, `-` being standard input.
+pub(super) fn raw(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let from = if path == Path::new("-") {
+        Path::new("/dev/stdin")
+    } else {
+        path
+    };
+    Ok(escrows::read(from)?)
+}
+
+fn without_line_end(bytes: &[u8]) -> &[u8] {
+    let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// A PIN out of a file, or asked for.
+pub(super) fn pin(file: Option<&Path>) -> Result<Pin, Failure> {
+    match file {
+        Some(file) => Pin::parse(&read(file)?).map_err(|e| wrong("PIN", file, e)),
+        None => {
+            let typed = ask("PIN: ", "the volume wants a PIN", "--pin-file FILE")?;
+            Pin::parse(&typed).map_err(|e| usage(e.to_string(), "type the PIN of the volume"))
+        }
+    }
+}
+
+/// A PIN that is to be: asked for twice.
+pub(super) fn new_pin(file: Option<&Path>) -> Result<Pin, Failure> {
+    if file.is_some() {
+        return pin(file);
+    }
+    let ask = |prompt| ask(prompt, "a new PIN is wanted", "--new-pin-file FILE");
+    let typed = ask("New PIN: ")?;
+    if *ask("New PIN again: ")? != *typed {
+        return Err(usage("the two PINs are not the same", "try again"));
+    }
+    Pin::parse(&typed).map_err(|e| usage(e.to_string(), "choose another"))
+}
+
+/// A recovery key out of a file.
+pub(super) fn recovery_key(file: &Path) -> Result<RecoveryKey, Failure> {
+    let text = read(file)?;
+    RecoveryKey::parse(text.trim_ascii()).map_err(|e| wrong("recovery key", file, e))
+}
+
+fn wrong(
+    what: &'static str,
+    path: &Path,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Failure {
+    Failure::NotEvidence {
+        what,
+        path: path.to_owned(),
+        source: source.into(),
+    }
+}
+
+fn ask(prompt: &str, why: &str, instead: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
+    let Ok(mut terminal) = terminal else {
+        return Err(usage(
+            format!("{why}, and there is no terminal to ask on"),
+            &format!("give it with {instead}, `-` being standard input"),
+        ));
+    };
+    let typed = silent(&terminal)
+        .and_then(|_echo| {
+            terminal.write_all(prompt.as_bytes())?;
+            line(&mut terminal)
+        })
+        .map_err(|e| Failure::Usage(format!("{why}, and the terminal fails: {e}"), None))?;
+    let _gone = terminal.write_all(b"\n");
+    Ok(typed)
+}
+
+fn line(terminal: &mut File) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Enough from the start: a growing vector would leave copies behind.
+    let mut typed = Zeroizing::new(Vec::with_capacity(MAX_LINE));
+    let mut byte = Zeroizing::new([0]);
+    while typed.len() < MAX_LINE && terminal.read(&mut *byte)? == 1 {
+        if byte.as_slice() == b"\n" {
+            break;
+        }
+        typed.extend_from_slice(byte.as_slice());
+    }
+    Ok(typed)
+}
+
+/// A terminal that shows nothing of what is typed, until this is dropped.
+struct Silent {
+    terminal: File,
+    before: Termios,
+}
+
+fn silent(terminal: &File) -> io::Result<Silent> {
+    let before = tcgetattr(terminal)?;
+    let mut now = before.clone();
+    now.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(terminal, OptionalActions::Flush, &now)?;
+    Ok(Silent {
+        terminal: terminal.try_clone()?,
+        before,
+    })
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        let _gone = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_end_is_no_part_of_a_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pin");
+        for (text, pin) in [
+            ("1234", "1234"),
+            ("1234\n", "1234"),
+            ("12 34\r\n", "12 34"),
+            ("1234\n\n", "1234\n"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(*read(&path).unwrap(), pin.as_bytes());
+        }
+        assert_eq!(*raw(&path).unwrap(), b"1234\n\n");
+    }
+
+    #[test]
+    fn what_is_no_secret_is_told_without_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        std::fs::write(&path, "\n").unwrap();
+        assert!(matches!(
+            pin(Some(&path)),
+            Err(Failure::NotEvidence { what: "PIN", .. })
+        ));
+        std::fs::write(&path, "canary-canary").unwrap();
+        let Err(failure) = recovery_key(&path) else {
+            panic!("it is none");
+        };
+        let told = format!("{failure} {:?}", failure.causes());
+        assert!(!told.contains("canary"), "{told}");
+        assert_eq!(failure.exit(), 2);
+    }
+}
