@@ -91,7 +91,16 @@ fn certify(station: &Station, pem: &str) {
 
 /// Puts a file into an NV index, with padding behind it as makers' indices have.
 fn put(station: &Station, index: &str, file: &str) {
-    let size = fs::metadata(station.tpm.dir().join(file)).unwrap().len() + 40;
+    write(station, index, file, 40);
+}
+
+/// Puts a file into an NV index that is no larger.
+fn exactly(station: &Station, index: &str, file: &str) {
+    write(station, index, file, 0);
+}
+
+fn write(station: &Station, index: &str, file: &str, padding: u64) {
+    let size = fs::metadata(station.tpm.dir().join(file)).unwrap().len() + padding;
     let size = size.to_string();
     tool(
         station,
@@ -159,7 +168,7 @@ fn a_certified_tpm_is_enrolled_and_its_maker_recorded() {
     assert_eq!(shown["ek-certificate"], digest.to_string());
     let text = station.run(&["device", "show", "kiosk-bern-01", "--manifest", "demo.toml"]);
     assert!(
-        text.out.contains("NTC NPCT75x, firmware 7.2, by root "),
+        text.out.contains("  certified NTC NPCT75x, firmware 7.2, by root "),
         "{}",
         text.out
     );
@@ -178,6 +187,30 @@ fn another_root_and_a_missing_intermediate_are_refused() {
     trust(&station, "stranger");
     let told = refusal(&station);
     assert!(told.contains("the EK certificate is not trusted: "), "{told}");
+}
+
+/// The TCG EK Credential Profile lets a chain go on in the next index where one is too small for it.
+#[test]
+fn an_intermediate_that_is_split_over_several_indices_is_put_together() {
+    let station = station();
+    let dir = station.tpm.dir();
+    put(&station, "0x01c00002", "ek.der");
+    let whole = fs::read(dir.join("ca.der")).unwrap();
+    let (first, rest) = whole.split_at(whole.len() / 3);
+    let (second, third) = rest.split_at(rest.len() / 2);
+    for (name, part) in [("first", first), ("second", second), ("third", third)] {
+        fs::write(dir.join(name), part).unwrap();
+    }
+    exactly(&station, "0x01c00100", "first");
+    let told = refusal(&station);
+    assert!(told.contains("the EK certificate is not trusted"), "{told}");
+    // The middle is missing: what is there is no certificate.
+    exactly(&station, "0x01c00102", "third");
+    refusal(&station);
+    exactly(&station, "0x01c00101", "second");
+    let applied = station.run(&["apply", "demo.toml"]);
+    assert_eq!(applied.code, 0, "{}", applied.err);
+    assert_eq!(station.device("show")["ek-trust"], "certified by its maker");
 }
 
 #[test]

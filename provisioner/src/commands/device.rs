@@ -90,7 +90,7 @@ fn text(
     proof: Option<&Proof>,
 ) -> String {
     let mut text = format!("device {}\n", record.device);
-    let mut line = |label: &str, value: &str| text.push_str(&format!("  {label:<9}{value}\n"));
+    let mut line = |label: &str, value: &str| text.push_str(&format!("  {label:<10}{value}\n"));
     line("state", state(record.state));
     match policy {
         Some(policy) => line(
