@@ -51,7 +51,7 @@ pub(crate) struct Cli {
 /// Where volume, TPM, proxy and model are; each is taken from the configuration unless given here.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
-    /// Configuration: TOML with `volume`, and optionally `tcti`, `proxy`, `model`, `event-log`, `image-statement` [default: /etc/signalbox/edge.toml]
+    /// Configuration: TOML with `volume`, and optionally `tcti`, `otp-nvmem`, `proxy`, `model`, `event-log`, `image-statement` [default: /etc/signalbox/edge.toml]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Device and proxy")]
     pub(crate) config: Option<PathBuf>,
     /// The device's sealed volume: a file or a block device

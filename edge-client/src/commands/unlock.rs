@@ -38,10 +38,9 @@ pub(crate) enum UnlockError {
 impl UnlockError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::NotAPipe => Some(
-                "the passphrase is for a program, see `edge-client unlock --help`"
-                    .to_owned(),
-            ),
+            Self::NotAPipe => {
+                Some("the passphrase is for a program, see `edge-client unlock --help`".to_owned())
+            }
             Self::Extend(error) => error.hint(),
         }
     }

@@ -121,15 +121,20 @@ impl Pi {
     }
 }
 
-#[test]
-fn a_device_without_a_tpm_asks_with_its_psk() {
-    let answer = "{\"model\":\"m\",\"message\":{\"content\":\"Fine.\"},\"done\":true,\"eval_count\":1}\n";
+/// Of a policy that the pre-shared key alone meets.
+fn challenge() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let challenge = format!(
+    format!(
         "{{\"nonce\":\"{}\",\"audience\":\"https://llm.demo.example\",\"bank\":\"sha256\",\"select\":[],\
          \"expires_in\":60,\"now\":{now}}}",
         data_encoding::BASE64.encode(&[2; 32])
-    );
+    )
+}
+
+#[test]
+fn a_device_without_a_tpm_asks_with_its_psk() {
+    let answer = "{\"model\":\"m\",\"message\":{\"content\":\"Fine.\"},\"done\":true,\"eval_count\":1}\n";
+    let challenge = challenge();
     let proxy = Fake::start(move |request| match request.target.as_str() {
         "/attest/v1/challenge" => Answer::ok(challenge.clone()),
         _ => Answer::ok(answer),
@@ -187,4 +192,31 @@ fn another_board_and_an_empty_one_open_nothing() {
         assert!(output.stdout.is_empty());
         assert!(stderr(&output).contains(said), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn doctor_finds_no_fault_in_a_missing_tpm() {
+    let challenge = challenge();
+    let proxy = Fake::start(move |_| Answer::ok(challenge.clone()));
+    let pi = Pi::new(&proxy.origin);
+    let output = pi.run(&pi.board, &["doctor"]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+    for part in [
+        "note    TPM      ",
+        "hint: the volume opens by the OTP device key; a TPM is only for a policy that asks for a quote",
+        "ok      volume   ",
+        "note    key      ",
+        "ok      session  the proxy accepts the pre-shared key and asks for no quote",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    // Where the volume does not open, the missing TPM is still not to blame.
+    let output = pi.run(&FakeFirmware::with_key(&[0x2b; 32]), &["doctor"]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("note    TPM ") && text.contains("FAILS   volume "),
+        "{text}"
+    );
 }

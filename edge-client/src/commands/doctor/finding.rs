@@ -55,6 +55,11 @@ impl Finding {
         }
     }
 
+    /// Something that is not there and that nothing here needs.
+    pub(super) fn missing(name: &'static str, error: &Error, hint: &str) -> Self {
+        Self::note(name, clean(&report::chain(error)), hint)
+    }
+
     pub(super) fn waiting(name: &'static str, on: &str) -> Self {
         Self {
             name,

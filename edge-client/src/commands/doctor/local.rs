@@ -12,7 +12,15 @@ use crate::{
     device::{self, Device, DeviceError},
 };
 
-pub(super) async fn tpm(common: &Common, findings: &mut Vec<Finding>) {
+/// Whether the volume opens without a TPM, by the OTP device key; one that cannot be read says nothing.
+pub(super) async fn opens_without_tpm(common: &Common) -> bool {
+    let path = common.settings.volume.clone();
+    let header = attest::blocking(move || device::inspect(&path)).await;
+    header.is_ok_and(|(_, header)| header.tpm2_tokens().is_empty() && !header.otp_tokens().is_empty())
+}
+
+/// `spare`: the volume opens without it.
+pub(super) async fn tpm(common: &Common, spare: bool, findings: &mut Vec<Finding>) {
     let tcti = common.settings.tcti.clone();
     let found = attest::blocking(move || Ok(Tpm::open(&tcti)?.identity()?)).await;
     findings.push(match found {
@@ -22,6 +30,11 @@ pub(super) async fn tpm(common: &Common, findings: &mut Vec<Finding>) {
                 "{} {}, firmware {:#x}, answers at {}",
                 identity.manufacturer, identity.vendor, identity.firmware_version, common.settings.tcti
             ),
+        ),
+        Err(error) if spare => Finding::missing(
+            "TPM",
+            &error.into(),
+            "the volume opens by the OTP device key; a TPM is only for a policy that asks for a quote",
         ),
         Err(error) => Finding::failed("TPM", &error.into()),
     });
@@ -57,7 +70,13 @@ pub(super) async fn volume(common: &Common, findings: &mut Vec<Finding>) -> Opti
     }
 }
 
-pub(super) async fn attestation_key(common: &Common, device: &Device, findings: &mut Vec<Finding>) {
+/// `spare`: the volume opens without a TPM. A configuration that asks for PCRs needs one all the same.
+pub(super) async fn attestation_key(
+    common: &Common,
+    device: &Device,
+    spare: bool,
+    findings: &mut Vec<Finding>,
+) {
     let (tcti, ak) = (common.settings.tcti.clone(), device.ak);
     let found = attest::blocking(move || {
         Tpm::open(&tcti)?
@@ -67,6 +86,11 @@ pub(super) async fn attestation_key(common: &Common, device: &Device, findings: 
     .await;
     findings.push(match found {
         Ok(_) => Finding::works("key", format!("an attestation key is at {ak}")),
+        Err(error) if spare && device.config.pcrs.is_none() => Finding::missing(
+            "key",
+            &error.into(),
+            "the device's configuration asks for no quote; one that is made by hand needs this key",
+        ),
         Err(error) => Finding::failed("key", &error.into()),
     });
 }

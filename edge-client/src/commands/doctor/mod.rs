@@ -1,7 +1,7 @@
 //! `edge-client doctor`: what works, in plain words, from the TPM to an open session.
 //!
 //! Owns: the order of the checks, each of which stands on those before it; one that cannot be made says on what it
-//! waits. Exit 0 when all is well, 3 when the only thing in the way is a refusal, 1 otherwise.
+//! waits. A missing TPM is no failure where the volume opens by an OTP device key and nothing asks for a quote. Exit 0 when all is well, 3 when the only thing in the way is a refusal, 1 otherwise.
 
 mod finding;
 mod local;
@@ -18,11 +18,12 @@ use finding::{Finding, State};
 
 pub(crate) async fn run(common: &Common) -> Result<Exit, Error> {
     let mut findings = Vec::new();
-    local::tpm(common, &mut findings).await;
+    let spare = local::opens_without_tpm(common).await;
+    local::tpm(common, spare, &mut findings).await;
     let device = local::volume(common, &mut findings).await;
     match &device {
         Some(device) => {
-            local::attestation_key(common, device, &mut findings).await;
+            local::attestation_key(common, device, spare, &mut findings).await;
             local::policy(common, device, &mut findings).await;
             local::attachments(common, &mut findings).await;
             remote::check(common, device, &mut findings).await;
