@@ -239,6 +239,7 @@ pub(crate) fn slot_at(
             size: Decimal(area_len(cipher)),
             encryption: DataCipher::AesXts.name().to_owned(),
             key_size: bytes(DataCipher::AesXts.key_len()),
+            ..metadata::Area::default()
         },
         kdf: Some(kdf.to_metadata()),
         priority: None,

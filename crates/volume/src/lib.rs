@@ -32,6 +32,7 @@ mod held;
 mod image;
 mod kdf;
 mod keyslot;
+mod lock;
 mod metadata;
 mod open;
 mod otp_token;

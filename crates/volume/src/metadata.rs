@@ -14,7 +14,7 @@ use serde::{
 use serde_json::Value;
 
 /// A number of up to 64 bits, which JSON would round: decimal digits in a string.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Decimal(pub(crate) u64);
 
 impl Serialize for Decimal {
@@ -26,11 +26,16 @@ impl Serialize for Decimal {
 impl<'de> Deserialize<'de> for Decimal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("not a number in a string"))
+    }
+}
+
+impl Decimal {
+    /// Digits alone: Rust itself takes a sign.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let number = if digits { text.parse().ok() } else { None };
-        number
-            .map(Self)
-            .ok_or_else(|| D::Error::custom("not a number in a string"))
+        number.map(Self)
     }
 }
 
@@ -69,6 +74,20 @@ pub(crate) struct Keyslot {
     pub(crate) direction: Option<String>,
 }
 
+impl Keyslot {
+    /// Whether it has what only keyslots of type `reencrypt` have.
+    pub(crate) const fn reencrypts(&self) -> bool {
+        let Area {
+            hash,
+            sector_size,
+            shift_size,
+            ..
+        } = &self.area;
+        let in_area = hash.is_some() || sector_size.is_some() || shift_size.is_some();
+        in_area || self.mode.is_some() || self.direction.is_some()
+    }
+}
+
 /// The anti-forensic splitter.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,7 +98,8 @@ pub(crate) struct Af {
 }
 
 /// Where a keyslot's material is, and under which cipher.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Area {
     pub(crate) r#type: String,
     pub(crate) offset: Decimal,
@@ -88,6 +108,13 @@ pub(crate) struct Area {
     pub(crate) encryption: String,
     #[serde(default)]
     pub(crate) key_size: u64,
+    // Of areas of keyslots of type `reencrypt` alone, which are to be named and not merely called malformed.
+    #[serde(default, skip_serializing)]
+    pub(crate) hash: Option<Value>,
+    #[serde(default, skip_serializing)]
+    pub(crate) sector_size: Option<Value>,
+    #[serde(default, skip_serializing)]
+    pub(crate) shift_size: Option<Value>,
 }
 
 /// How a passphrase becomes the key of an area.

@@ -91,7 +91,18 @@ pub struct OpenVolume {
 /// # Errors
 /// [`OpenError`].
 pub fn open(source: impl Source + 'static, secret: &SealedSecret) -> Result<OpenVolume, OpenError> {
-    let (mut volume, keyslot) = open_sealed(source, secret)?;
+    let header = inspect(&source)?;
+    open_under(source, header, secret)
+}
+
+/// As [`open`], under a header that was read already: whoever judges a header and uses it reads it once, since the disk may
+/// give another one the next time.
+pub(crate) fn open_under(
+    source: impl Source + 'static,
+    header: Header,
+    secret: &SealedSecret,
+) -> Result<OpenVolume, OpenError> {
+    let (mut volume, keyslot) = open_sealed(source, header, secret)?;
     let verified = volume.authenticate(secret, keyslot);
     verified.map(|()| volume).map_err(OpenError::NotAuthentic)
 }
@@ -106,7 +117,8 @@ pub fn open_unauthenticated(
     source: impl Source + 'static,
     secret: &SealedSecret,
 ) -> Result<OpenVolume, OpenError> {
-    open_sealed(source, secret).map(|(volume, _)| volume)
+    let header = inspect(&source)?;
+    open_sealed(source, header, secret).map(|(volume, _)| volume)
 }
 
 /// Opens the volume with its recovery key. A header that has a MAC of this keyslot must be authentic; a recovery key of
@@ -119,6 +131,15 @@ pub fn open_with_recovery_key(
     key: &RecoveryKey,
 ) -> Result<OpenVolume, OpenError> {
     let header = inspect(&source)?;
+    recover_under(source, header, key)
+}
+
+/// As [`open_with_recovery_key`], under a header that was read already.
+pub(crate) fn recover_under(
+    source: impl Source + 'static,
+    header: Header,
+    key: &RecoveryKey,
+) -> Result<OpenVolume, OpenError> {
     let candidates = candidates(&header, header.recovery_keyslots());
     let (mut volume, keyslot) = key.expose(|text| unlock(source, header, &candidates, text))?;
     match volume.authenticate(key.secret(), keyslot) {
@@ -142,9 +163,9 @@ pub fn open_with_passphrase(
 
 fn open_sealed(
     source: impl Source + 'static,
+    header: Header,
     secret: &SealedSecret,
 ) -> Result<(OpenVolume, KeyslotId), OpenError> {
-    let header = inspect(&source)?;
     let tpm2 = header.sealed_tokens().iter().map(|token| token.keyslot);
     let otp = header.otp_tokens().iter().map(|token| token.keyslot);
     let named: Vec<KeyslotId> = tpm2.chain(otp).collect();

@@ -10,18 +10,18 @@
 use std::{fs::File, io};
 
 use domain::{SealedSecret, VolumeKeyDigest};
-use rustix::fs::{FlockOperation, flock};
 
 use crate::{
-    CreateError, HeaderCopy, KeyslotError, KeyslotId, NotAuthentic, OpenError, OpenVolume, RecoveryKey,
-    SealToken, TokenError,
+    CreateError, Header, HeaderCopy, KeyslotError, KeyslotId, NotAuthentic, OpenError, OpenVolume,
+    RecoveryKey, SealToken, TokenError,
     authentic::{self, MacToken},
     compose::{self, Area, Frame, draw, json},
     header::{self, Loaded},
     kdf::Kdf,
     keyslot::passphrase_of,
+    lock::Lock,
     metadata::Metadata,
-    open, open_with_recovery_key,
+    open::{open_under, recover_under},
     recovery::RecoveryToken,
     sink::{self, Sink},
     unsupported::MAX_OBJECTS,
@@ -110,18 +110,9 @@ pub fn rekey(
     new: NewKeys<'_>,
     entropy: &mut dyn FnMut(&mut [u8]),
 ) -> Result<Rekeyed, RekeyError> {
-    match flock(target, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => return Err(RekeyError::Locked),
-        other => other.map_err(io::Error::from)?,
-    }
-    let changed = target
-        .try_clone()
-        .map_err(RekeyError::from)
-        .and_then(|source| change(source, unlock, new, entropy))
-        .and_then(|change| Ok(change.write(target)?));
-    // The lock belongs to the open file and not to this call.
-    flock(target, FlockOperation::Unlock).map_err(io::Error::from)?;
-    changed
+    let _lock = Lock::take(target)?.ok_or(RekeyError::Locked)?;
+    let change = change(target.try_clone()?, unlock, new, entropy)?;
+    Ok(change.write(target)?)
 }
 
 /// Everything that is to be written.
@@ -142,7 +133,7 @@ fn change(
     entropy: &mut dyn FnMut(&mut [u8]),
 ) -> Result<Change, RekeyError> {
     let loaded = header::load(&source).map_err(OpenError::from)?;
-    let volume = believe(source, unlock)?;
+    let volume = believe(source, loaded.header.clone(), unlock)?;
     let Loaded {
         header,
         metadata,
@@ -208,12 +199,17 @@ fn change(
     })
 }
 
-/// Opens the volume, and believes its header or goes no further.
-fn believe(source: impl crate::Source + 'static, unlock: Unlock<'_>) -> Result<OpenVolume, RekeyError> {
+/// Opens the volume under this header, and believes it or goes no further. The header is not read again: who can write the disk
+/// meanwhile would have one believed and another one made authentic.
+fn believe(
+    source: impl crate::Source + 'static,
+    header: Header,
+    unlock: Unlock<'_>,
+) -> Result<OpenVolume, RekeyError> {
     match unlock {
-        Unlock::Sealed(secret) => Ok(open(source, secret)?),
+        Unlock::Sealed(secret) => Ok(open_under(source, header, secret)?),
         Unlock::Recovery { key, expected } => {
-            let volume = open_with_recovery_key(source, key)?;
+            let volume = recover_under(source, header, key)?;
             match expected {
                 Some(expected) if expected != volume.volume_key_digest() => Err(RekeyError::OtherVolume),
                 None if !volume.is_authenticated() => {

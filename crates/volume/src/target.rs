@@ -47,6 +47,9 @@ pub enum TargetError {
     /// It is the image that is to be encrypted.
     #[error("the target is the image itself")]
     IsTheImage,
+    /// Another writer of a volume is at it.
+    #[error("another process writes a volume to the target")]
+    Locked,
     /// It is the target of another volume of the same call.
     #[error("the target is there twice")]
     Twice,

@@ -128,7 +128,7 @@ fn check_flags(metadata: &Metadata) -> Result<(), Unsupported> {
     let slots_reencrypt = metadata
         .keyslots
         .values()
-        .any(|slot| slot.r#type == "reencrypt" || slot.mode.is_some() || slot.direction.is_some());
+        .any(|slot| slot.r#type == "reencrypt" || slot.reencrypts());
     let required = metadata.config.requirements.as_ref();
     if slots_reencrypt || required.is_some_and(reencrypts) {
         return Err(Unsupported::Reencryption);
@@ -261,7 +261,7 @@ fn data(metadata: &Metadata, room_end: u64, device_len: u64) -> Result<Data, Uns
         })?;
         rest & !(sector.bytes_u64().wrapping_sub(1))
     } else {
-        segment.size.parse().map_err(|_| wrong.clone())?
+        Decimal::parse(&segment.size).ok_or_else(|| wrong.clone())?.0
     };
     let extent = Extent { offset, len };
     let needed = extent.end().ok_or_else(|| wrong.clone())?;

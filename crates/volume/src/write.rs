@@ -16,6 +16,7 @@ use crate::{
     compose::{self, Composed},
     content_mac::Leaves,
     create::{DATA_OFFSET, MAX_LABEL, MIN_SIZE},
+    lock::Lock,
     progress::Meter,
     reserve,
     sectors::{SectorCipher, SectorSize},
@@ -146,6 +147,7 @@ struct Prepared<'a> {
     volume: Volume<'a>,
     data_len: u64,
     composed: Composed,
+    _lock: Option<Lock<'a>>,
 }
 
 fn prepare<'a>(
@@ -158,15 +160,23 @@ fn prepare<'a>(
         volume,
         entropy,
     } = output;
-    let data_len = refuse(target, &volume, image.len())?;
-    if image.is(target).map_err(TargetError::Io)? {
-        return Err(TargetError::IsTheImage.into());
-    }
     let metadata = target.metadata().map_err(TargetError::Io)?;
     let identity = match metadata.rdev() {
         0 => (metadata.dev(), metadata.ino(), 0),
         device => (0, 0, device),
     };
+    // Before the target is looked at: what another writer is about to write is not there yet. A target that is there twice has its
+    // lock already.
+    let lock = if seen.contains(&identity) {
+        None
+    } else {
+        let lock = Lock::take(target).map_err(TargetError::Io)?;
+        Some(lock.ok_or(TargetError::Locked)?)
+    };
+    let data_len = refuse(target, &volume, image.len())?;
+    if image.is(target).map_err(TargetError::Io)? {
+        return Err(TargetError::IsTheImage.into());
+    }
     if !seen.insert(identity) {
         return Err(TargetError::Twice.into());
     }
@@ -176,6 +186,7 @@ fn prepare<'a>(
         volume,
         data_len,
         composed,
+        _lock: lock,
     })
 }
 

@@ -221,6 +221,9 @@ fn every_other_value_than_ours_is_refused_by_name() {
             Unsupported::JsonSize(u64::MAX),
         ),
         ("/config/keyslots_size", json!("4095"), out(Place::KeyslotRoom)),
+        ("/segments/0/size", json!("+1048576"), out(Place::Data)),
+        ("/segments/0/size", json!(" 1048576"), out(Place::Data)),
+        ("/segments/0/size", json!(""), out(Place::Data)),
         (
             "/config/keyslots_size",
             json!("1099511627776"),
@@ -265,6 +268,12 @@ fn requirements_reencryption_and_options_are_refused() {
         with("/keyslots/0", "direction", json!("backward")),
         Unsupported::Reencryption
     );
+    for field in ["hash", "sector_size", "shift_size"] {
+        assert_eq!(
+            with("/keyslots/0/area", field, json!(512)),
+            Unsupported::Reencryption
+        );
+    }
     let segment = |field, value| with("/segments/0", field, value);
     assert_eq!(
         segment("integrity", json!({"type": "none"})),
@@ -366,8 +375,21 @@ fn json_that_is_none_is_refused() {
             "{text}"
         );
     }
-    let unknown = Touched::edited(|json| json["segments"]["0"]["new"] = json!(1));
-    assert!(matches!(inspect(&unknown), Err(InspectError::Metadata(_))));
+    for place in [
+        "/segments/0",
+        "/keyslots/0",
+        "/keyslots/0/area",
+        "/keyslots/0/af",
+        "/keyslots/0/kdf",
+        "/digests/0",
+        "/config",
+    ] {
+        let unknown = Touched::edited(|json| json.pointer_mut(place).unwrap()["new"] = json!(1));
+        assert!(
+            matches!(inspect(&unknown), Err(InspectError::Metadata(_))),
+            "{place}"
+        );
+    }
 }
 
 /// What cryptsetup refuses of its own evil images, and a reader that only looks for what it needs would take.

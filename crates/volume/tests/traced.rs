@@ -15,12 +15,26 @@ mod common;
 use std::{env, fs, path::Path, process::Command};
 
 use common::{
-    DATA, PSK, SIZE, entropy, files, folder, new_file, recipe, secret, token, volume_key, write_to,
+    DATA, PSK, SIZE, UUID, entropy, files, folder, new_file, recipe, secret, token, volume_key, write_to,
 };
-use volume::{Recipe, create};
+use domain::{SealedSecret, VolumeKey};
+use volume::{
+    Existing, FilesystemIds, Image, Options, Output, Owners, Recipe, RecoveryKey, Volume, create,
+    passphrase_of, write,
+};
 
 /// Where the watched process writes its volume; set for it alone.
 const TARGET: &str = "VOLUME_TEST_TARGET";
+/// The folder whose content it puts in.
+const FOLDER: &str = "VOLUME_TEST_FOLDER";
+/// Keys that are text, so that a trace shows them as they are.
+const KEY: &[u8; 64] = b"volume-key-half-the-first-012345volume-key-half-the-second-67890";
+const SECRET: &[u8; 32] = b"sealed-secret-of-32-bytes-abcdef";
+const RECOVERY: &[u8; 32] = b"recovery-key-in-32-bytes-ghijklm";
+/// Every call by which bytes or names leave a process.
+const CALLS: &str = "trace=open,openat,openat2,creat,rename,renameat,renameat2,mkdir,mkdirat,mknod,mknodat,link,linkat,symlink,\
+                     symlinkat,execve,execveat,sendto,sendmsg,sendmmsg,sendfile,splice,tee,vmsplice,copy_file_range,\
+                     setxattr,fsetxattr,lsetxattr,write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,ftruncate";
 
 #[test]
 fn no_plain_byte_reaches_a_disk_and_headers_come_last() {
@@ -178,4 +192,126 @@ fn the_peak_of_memory_does_not_grow_with_the_volume() {
         fs::metadata(folder.path().join("volume.luks")).unwrap().len(),
         512 << 20
     );
+}
+
+#[test]
+fn no_plain_byte_of_a_folder_and_no_key_leaves_memory() {
+    if let (Some(target), Some(from)) = (env::var_os(TARGET), env::var_os(FOLDER)) {
+        write_folder(Path::new(&from), Path::new(&target));
+        return;
+    }
+    let folder = folder();
+    let [target, log, temp, from] =
+        ["volume.luks", "log", "tmp", "from"].map(|name| folder.path().join(name));
+    fs::create_dir(&temp).unwrap();
+    fs::create_dir_all(from.join("sub/canary-of-a-name")).unwrap();
+    fs::write(from.join("sub/canary-of-a-name/psk"), PSK).unwrap();
+    // In the second piece of a file that is larger than a buffer, too.
+    fs::write(from.join("large"), [&[b'l'; 300_000], PSK].concat()).unwrap();
+    std::os::unix::fs::symlink("/canary-of-a-link", from.join("link")).unwrap();
+    let status = Command::new("strace")
+        .args([
+            "-f",
+            "-y",
+            "-v",
+            "-s",
+            "1048576",
+            "-o",
+            log.to_str().unwrap(),
+            "-e",
+        ])
+        .arg(CALLS)
+        .arg(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "no_plain_byte_of_a_folder_and_no_key_leaves_memory",
+            "--quiet",
+        ])
+        .env(TARGET, &target)
+        .env(FOLDER, &from)
+        .env("TMPDIR", &temp)
+        .current_dir(&temp)
+        .output()
+        .expect("Debian package strace");
+    assert!(status.status.success(), "{status:?}");
+    let log = fs::read_to_string(log).unwrap();
+    plain_goes_to_memory_alone(&log);
+    for name in ["canary-of-a-name", "canary-of-a-link"] {
+        let left = log.lines().filter(|line| line.contains(name)).find(|line| {
+            let reads = line.contains("open") && line.contains("O_RDONLY");
+            !(reads || line.contains("</memfd:image"))
+        });
+        assert_eq!(left, None, "{name}");
+        assert!(log.contains(name), "the trace sees {name} written into the image");
+    }
+    // Only the target is made, and only it and memory are opened for writing.
+    nothing_else_is_created(&log, target.to_str().unwrap());
+    let secret =
+        String::from_utf8(passphrase_of(&SealedSecret::copy_from(SECRET).unwrap()).to_vec()).unwrap();
+    let recovery = recovery().expose(|text| String::from_utf8(text.to_vec()).unwrap());
+    let [key, raw, raw_recovery] =
+        [&KEY[..], SECRET, RECOVERY].map(|key| std::str::from_utf8(&key[..24]).unwrap().to_owned());
+    let written = fs::read(&target).unwrap();
+    let canaries = [
+        key,
+        "volume-key-half-the-second".to_owned(),
+        raw,
+        raw_recovery,
+        secret,
+        recovery,
+    ];
+    for canary in canaries {
+        assert!(!log.contains(&canary), "{canary} is an argument of a call");
+        assert!(
+            !contains(&written, canary.as_bytes()),
+            "{canary} is in the volume"
+        );
+    }
+    for canary in [PSK, b"canary-of-a-", &[b'l'; 64]] {
+        assert!(!contains(&written, canary));
+    }
+    assert_eq!(
+        fs::read_dir(&temp).unwrap().count(),
+        0,
+        "no temporary file is left"
+    );
+}
+
+fn contains(all: &[u8], part: &[u8]) -> bool {
+    all.windows(part.len()).any(|window| window == part)
+}
+
+fn recovery() -> RecoveryKey {
+    RecoveryKey::new(SealedSecret::copy_from(RECOVERY).unwrap())
+}
+
+fn write_folder(from: &Path, target: &Path) {
+    let ids = FilesystemIds {
+        uuid: [1; 16],
+        hash_seed: [2; 16],
+    };
+    let image = Image::of_folder(from, Owners::Root, 4 << 20, ids).unwrap();
+    let (key, secret) = (
+        VolumeKey::copy_from(KEY).unwrap(),
+        SealedSecret::copy_from(SECRET).unwrap(),
+    );
+    let output = Output {
+        target: &new_file(target),
+        volume: Volume {
+            uuid: UUID,
+            label: "",
+            size: DATA + (4 << 20),
+            existing: Existing::Refuse,
+            options: Options {
+                authenticate_content: true,
+                recovery: Some(&recovery()),
+                ..Options::default()
+            },
+            volume_key: &key,
+            secret: &secret,
+            token: &token(),
+        },
+        entropy: &mut entropy(1),
+    };
+    write(&image, vec![output], &()).remove(0).unwrap();
 }

@@ -2,9 +2,11 @@
 
 use std::{os::unix::fs::FileExt as _, sync::Mutex};
 
+use rustix::fs::{FlockOperation, flock};
+
 use super::*;
 use crate::{
-    Output, inspect,
+    Output, inspect, open, open_with_recovery_key,
     sink::crashes::{Failing, Recorder},
     testing::{Keys, SIZE, entropy, image, keys, volume},
     write,
@@ -353,4 +355,68 @@ fn a_room_without_a_gap_is_full() {
         [extent(0x9000, 0x1000), extent(0xb000, 0x5000)]
     );
     assert_eq!(gaps(&[extent(0x8000, 0x3000)], &metadata(0x3000), 0x4000), []);
+}
+
+/// A disk that shows one header when it is first read, and another one ever after.
+struct TwoFaced {
+    first: Vec<u8>,
+    then: Vec<u8>,
+    reads: std::sync::atomic::AtomicU32,
+}
+
+impl crate::Source for TwoFaced {
+    fn len(&self) -> io::Result<u64> {
+        Ok(SIZE)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        use std::sync::atomic::Ordering;
+        // The first copy begins with its binary header: each reading of a header begins there.
+        let reads = self.reads.fetch_add(u32::from(offset == 0), Ordering::Relaxed) + u32::from(offset == 0);
+        let face = if reads > 1 { &self.then } else { &self.first };
+        face.read_at(buffer, offset)
+    }
+}
+
+#[test]
+fn a_header_that_changes_between_two_readings_is_not_made_authentic() {
+    let (old, new) = (keys(1), keys(2));
+    let true_disk = bytes(&made(&old));
+    let mut forged = true_disk.clone();
+    let Loaded {
+        header,
+        mut metadata,
+        size,
+    } = header::load(&true_disk).unwrap();
+    metadata.segments.get_mut("0").unwrap().sector_size = 512;
+    let frame = Frame {
+        uuid: header.uuid().to_owned(),
+        label: header.label().to_owned(),
+        seqid: header.seqid(),
+        size,
+        salts: [[1; 64]; 2],
+    };
+    for (copy, at) in frame.headers(&metadata).unwrap().iter().zip([0, 0x4000]) {
+        forged[at..at + copy.len()].copy_from_slice(copy);
+    }
+    for (first, then, sectors) in [(&forged, &true_disk, None), (&true_disk, &forged, Some(4096))] {
+        let disk = TwoFaced {
+            first: first.clone(),
+            then: then.clone(),
+            reads: 0.into(),
+        };
+        let changed = change(disk, Unlock::Sealed(&old.secret), to(&new), &mut entropy(5));
+        let Some(sectors) = sectors else {
+            let refused = changed.err().map(|why| why.to_string());
+            assert_eq!(
+                refused.as_deref(),
+                Some("the header is not authentic: it was changed, or made by another tool")
+            );
+            continue;
+        };
+        let medium = Recorder::new(true_disk.clone());
+        changed.unwrap().write(&medium).unwrap();
+        let written = inspect(&medium.bytes()).unwrap();
+        assert_eq!(written.sector_size().bytes(), sectors);
+    }
 }

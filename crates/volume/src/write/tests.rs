@@ -103,3 +103,47 @@ fn a_medium_that_fails_is_an_error_at_every_call_and_never_half_a_volume() {
         "{calls} calls: wipe, four pieces of data, keyslots, headers and their syncs"
     );
 }
+
+#[test]
+fn a_second_writer_is_refused_before_it_looks_while_the_first_one_writes() {
+    use std::os::fd::AsRawFd as _;
+    let (one, two) = (keys(1), keys(2));
+    let target = tempfile::tempfile_in("/dev/shm").unwrap();
+    let again = File::options()
+        .read(true)
+        .write(true)
+        .open(format!("/proc/self/fd/{}", target.as_raw_fd()))
+        .unwrap();
+    let output = |target, keys| Output {
+        target,
+        volume: volume(keys),
+        entropy: Box::leak(Box::new(entropy(3))),
+    };
+    let seconds = Mutex::new(Vec::new());
+    // In the middle of the first one's data.
+    let progress = |_, _| {
+        let mut seconds = seconds.lock().unwrap();
+        if seconds.is_empty() {
+            seconds.extend(write(&image(b"the new!"), vec![output(&again, &two)], &()));
+        }
+        std::ops::ControlFlow::Continue(())
+    };
+    write(&image(b"the old!"), vec![output(&target, &one)], &progress)
+        .remove(0)
+        .unwrap();
+    let refused = seconds.into_inner().unwrap();
+    assert!(
+        matches!(
+            refused.as_slice(),
+            [Err(CreateError::Target(TargetError::Locked))]
+        ),
+        "{refused:?}"
+    );
+    let mut disk = vec![0; usize::try_from(SIZE).unwrap()];
+    std::os::unix::fs::FileExt::read_exact_at(&target, &mut disk, 0).unwrap();
+    assert_eq!(content(&disk, &one), *b"the old!");
+    // The lock went with the writer, though its file is open still.
+    write(&image(b"the new!"), vec![output(&again, &two)], &())
+        .remove(0)
+        .unwrap();
+}
