@@ -164,6 +164,10 @@ impl Tpm {
     /// [`RollbackError::Foreign`], [`RollbackError::Tpm`].
     pub fn define_generation(&mut self, index: RollbackIndex) -> Result<Generation, RollbackError> {
         if self.exists(index.get())? {
+            // Power may have been cut between its making and its first step.
+            if !self.is_written(index)? {
+                self.step(index)?;
+            }
             return self.generation(index);
         }
         let doing = "define the rollback counter";
@@ -257,6 +261,15 @@ impl Tpm {
         // tss-esapi has forgotten it where that succeeded.
         let _ = self.context.tr_close(&mut handle.into());
         Ok(deleted?)
+    }
+
+    /// Whether the counter was ever raised; before that it cannot be read.
+    fn is_written(&mut self, index: RollbackIndex) -> Result<bool, RollbackError> {
+        let doing = "open the rollback counter";
+        let handle = self.open_counter(index)?;
+        let name = self.context.tr_get_name(handle.into()).doing(doing);
+        self.context.tr_close(&mut handle.into()).doing(doing)?;
+        Ok(name?.value() == name_of(index, ATTRIBUTES | WRITTEN))
     }
 
     fn step(&mut self, index: RollbackIndex) -> Result<(), RollbackError> {

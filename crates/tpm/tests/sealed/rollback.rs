@@ -115,3 +115,26 @@ fn it_is_deleted_on_request_and_read_under_a_pinned_key() {
     assert_eq!(tpm.delete_generation(index), Err(RollbackError::Missing(index)));
     assert!(tpm.define_generation(index).unwrap() > before);
 }
+
+#[test]
+fn a_counter_that_was_defined_and_never_raised_is_taken() {
+    // Power was cut between the two, or somebody was first with the very same index.
+    let swtpm = Swtpm::start();
+    let index = RollbackIndex::default();
+    let counter = [
+        "-C",
+        "o",
+        "-s",
+        "8",
+        "-a",
+        "authread|authwrite|nt=counter|no_da",
+        INDEX,
+    ];
+    swtpm.tool("tpm2_nvdefine", &counter);
+    let mut tpm = open(&swtpm);
+    assert!(tpm.generation(index).is_err(), "nothing is read from it before");
+    let first = tpm.define_generation(index).unwrap();
+    assert_eq!(tpm.generation(index).unwrap(), first);
+    drop(tpm);
+    assert_eq!(leftovers(&swtpm), "");
+}
