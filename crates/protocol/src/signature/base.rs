@@ -18,7 +18,8 @@ pub(super) fn content_digest(body: &Sha256Digest) -> String {
 /// The covered components and the parameters, in the order in which this crate writes them.
 pub(super) fn params(created: UnixTime, nonce: &[u8; 16]) -> String {
     let [a, b, c, d, e] = COMPONENTS;
-    let nonce = BASE64.encode(nonce);
+    // An Integer (RFC 9421, 2.3); what a time displays is for people.
+    let (created, nonce) = (created.as_secs(), BASE64.encode(nonce));
     format!(r#"("{a}" "{b}" "{c}" "{d}" "{e}");created={created};nonce="{nonce}";alg="{ALG}";tag="{TAG}""#)
 }
 
