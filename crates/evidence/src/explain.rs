@@ -15,7 +15,7 @@ use crate::{
     rules::At,
 };
 
-/// The most events in a PCR that are tried one by one: real ones have under 200.
+/// The most events that are tried one by one, in all PCRs together: real PCRs have under 200, and the time is quadratic.
 const MAX_TRIED: usize = 256;
 /// The most characters of a log's text in a sentence.
 const MAX_TEXT: usize = 80;
@@ -96,6 +96,7 @@ pub(crate) fn explain(failures: &mut [Failure], policy: &PcrPolicy, quoted: Quot
     let Some(log) = log.and_then(|bytes| EventLog::parse(bytes).ok()) else {
         return;
     };
+    let mut tries = MAX_TRIED;
     for failure in failures {
         if let Failure::Pcr {
             index,
@@ -110,7 +111,7 @@ pub(crate) fn explain(failures: &mut [Failure], policy: &PcrPolicy, quoted: Quot
             let proven = quoted.and_then(|quoted| log.clone().prove(&quoted).ok());
             let golden = set.as_ref().and_then(|set| policy.golden_events(set, index));
             let expected = golden.map_or(Search::Value(expected), Search::Digests);
-            *cause = proven.and_then(|proven| search(&log, proven.events(), index, &expected));
+            *cause = proven.and_then(|proven| search(&log, proven.events(), index, &expected, &mut tries));
         }
     }
 }
@@ -121,11 +122,17 @@ enum Search<'a> {
     Digests(&'a [PcrValue]),
 }
 
-fn search(log: &EventLog<'_>, events: &[Event<'_>], index: PcrIndex, expected: &Search<'_>) -> Option<Cause> {
+fn search(
+    log: &EventLog<'_>,
+    events: &[Event<'_>],
+    index: PcrIndex,
+    expected: &Search<'_>,
+    tries: &mut usize,
+) -> Option<Cause> {
     match expected {
         Search::Digests(golden) => first_difference(events, golden),
         Search::Value(value) => {
-            let added = added_to(log, events, index, value)?;
+            let added = added_to(log, events, index, value, tries)?;
             Some(Cause::Added(named(added, value.bank())))
         }
     }
@@ -151,17 +158,18 @@ fn added_to<'l, 'a>(
     events: &'l [Event<'a>],
     index: PcrIndex,
     value: &PcrValue,
+    tries: &mut usize,
 ) -> Option<&'l Event<'a>> {
     let bank = value.bank();
     let reached = log.true_up_to(value, index);
     let untouched = log.first_value(bank, index) == *value;
     let is_after = |event: &&Event<'_>| reached.map_or(untouched, |number| event.number > number);
-    let tried = if events.len() <= MAX_TRIED { events } else { &[] };
     let is_alone = |event: &&Event<'_>| log.without(event.number, bank, index) == Some(*value);
-    events
-        .iter()
-        .find(is_after)
-        .or_else(|| tried.iter().find(is_alone))
+    if let Some(after) = events.iter().find(is_after) {
+        return Some(after);
+    }
+    *tries = tries.checked_sub(events.len())?;
+    events.iter().find(is_alone)
 }
 
 fn named(event: &Event<'_>, bank: HashAlg) -> Named {

@@ -5,7 +5,7 @@
 //! a policy that wants that pins the whole command line.
 
 /// Words that ask for a shell with any value but a false one, or with none.
-const SWITCHES: [&str; 12] = [
+const SWITCHES: [&str; 15] = [
     "systemd.debug_shell",
     "rd.systemd.debug_shell",
     "systemd.crash_shell",
@@ -18,9 +18,12 @@ const SWITCHES: [&str; 12] = [
     "rd.rescue",
     "rescue",
     "emergency",
+    "systemd.break",
+    "rd.systemd.break",
+    "bootconfig",
 ];
 /// Words that do so with any value at all, false ones too, or with none.
-const ALWAYS: [&str; 10] = [
+const ALWAYS: [&str; 13] = [
     "rd.break",
     "rdbreak",
     "break",
@@ -31,11 +34,25 @@ const ALWAYS: [&str; 10] = [
     "kgdboc",
     "kgdbcon",
     "ekgdboc",
+    "kgdboc.kgdboc",
+    "kgdbdbgp",
+    "rd.cmdline",
 ];
 /// Words that do so without a value: runlevels as systemd and SysV init have them.
 const BARE: [&str; 7] = ["single", "s", "S", "-s", "1", "-b", "rd.emergency"];
 const FALSE: [&str; 6] = ["0", "no", "n", "off", "false", "f"];
-const UNITS: [&str; 3] = ["debug-shell", "emergency", "rescue"];
+const UNITS: [&str; 4] = ["debug-shell", "emergency", "rescue", "runlevel1"];
+/// Where distributions have the first program, and its links.
+const INITS: [&str; 6] = [
+    "/init",
+    "/sbin/init",
+    "/usr/sbin/init",
+    "/bin/init",
+    "/lib/systemd/systemd",
+    "/usr/lib/systemd/systemd",
+];
+/// Where NixOS has it, under a name of its own in each version.
+const STORE: &str = "/nix/store/";
 
 pub(super) fn asks_for_a_shell(word: &str) -> bool {
     let (name, value) = match word.split_once('=') {
@@ -47,11 +64,15 @@ pub(super) fn asks_for_a_shell(word: &str) -> bool {
     let name = format!("{dash}{}", rest.replace('-', "_"));
     let is_false = value.is_some_and(|v| FALSE.contains(&v.to_ascii_lowercase().as_str()));
     match (name.as_str(), value) {
+        // What the kernel does not know goes to the first program: systemd has options of the same meanings, and takes
+        // short ones together and long ones cut.
+        _ if word.starts_with("--") && word.contains(char::is_alphanumeric) => true,
+        (name, None) if dash == "-" && name.contains(['b', 's']) => true,
         (name, _) if ALWAYS.contains(&name) => true,
         (name, _) if SWITCHES.contains(&name) => !is_false,
         (name, None) => BARE.contains(&name),
-        // Any first program but the usual names of one.
-        ("init" | "rdinit", Some(path)) => !matches!(path.rsplit('/').next(), Some("init" | "systemd")),
+        // Any first program but the usual ones.
+        ("init" | "rdinit", Some(path)) => !INITS.contains(&path) && !in_store(path),
         ("systemd.unit" | "rd.systemd.unit" | "systemd.wants" | "rd.systemd.wants", Some(unit)) => {
             UNITS.iter().any(|name| unit.starts_with(name))
         }
@@ -61,6 +82,11 @@ pub(super) fn asks_for_a_shell(word: &str) -> bool {
         ("SYSTEMD_SULOGIN_FORCE", Some(_)) => true,
         _ => false,
     }
+}
+
+fn in_store(path: &str) -> bool {
+    let mut parts = path.strip_prefix(STORE).unwrap_or_default().split('/');
+    parts.clone().next_back() == Some("init") && parts.all(|part| part != "..")
 }
 
 #[cfg(test)]
@@ -104,6 +130,20 @@ mod tests {
             "systemd.setenv=SYSTEMD_SULOGIN_FORCE=1",
             "SYSTEMD_SULOGIN_FORCE=1",
             "kgdboc=ttyS0",
+            "kgdboc.kgdboc=ttyS0",
+            "systemd.break=pre-mount",
+            "rd.systemd.break",
+            "rd.cmdline=ask",
+            "bootconfig",
+            "systemd.unit=runlevel1.target",
+            "--unit=rescue.target",
+            "--un=emergency.target",
+            "--crash-shell",
+            "-Ds",
+            "init=/home/kiosk/init",
+            "init=/tmp/systemd",
+            "init=/nix/store/../../home/init",
+            "rdinit=/bin/init2",
         ] {
             assert!(asks_for_a_shell(word), "{word}");
         }
@@ -117,6 +157,10 @@ mod tests {
             "root=UUID=0a3407de",
             "init=/usr/lib/systemd/systemd",
             "init=/sbin/init",
+            "init=/nix/store/0a3407-nixos-system-kiosk-25.05/init",
+            "rdinit=/init",
+            "--",
+            "---",
             "rd.shell=0",
             "systemd.debug_shell=no",
             "rd.emergency=halt",

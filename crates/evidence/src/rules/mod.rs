@@ -8,7 +8,9 @@
 //! measures counts only before its separator, behind which nothing later can get.
 //! Limits: a command line is readable where GRUB (PCR 8) or systemd-stub (PCR 12, before version 251 PCR 8) measured it;
 //! the kernel's own stub (PCR 9) and the `.cmdline` of a unified kernel image (PCR 11) leave a digest alone, which is for
-//! golden sets and image statements. GRUB's other commands are not judged.
+//! golden sets and image statements. GRUB's other commands are not judged. PCRs 8 and 12 have no end of the boot in them: after a loader
+//! that measures no command line (shim can start a kernel itself), root measures a good one. Only PCR 4, held by a value, a
+//! golden set or a statement, keeps such a loader out.
 
 mod broken;
 mod command_line;

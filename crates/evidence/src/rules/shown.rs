@@ -38,16 +38,21 @@ fn after<'a>(bytes: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// What was measured as text: UTF-16, which has zero octets in it, from systemd-stub, or UTF-8, which has none, from
-/// GRUB. What cannot be read becomes replacement characters, never less text.
-pub(super) enum Text {
-    Utf16(String),
-    Utf8(String),
+/// GRUB.
+pub(super) struct Text {
+    pub(super) is_utf16: bool,
+    /// The octets that a kernel may have been given, without zeros at their end. Two ways for UTF-16 beyond ASCII: stubs
+    /// before version 251 kept the lower half of each unit alone, so that `\u{169}` was an `i`.
+    pub(super) readings: Vec<Vec<u8>>,
 }
 
 impl Text {
     pub(super) fn of(measured: &[u8]) -> Self {
         if !measured.contains(&0) {
-            return Self::Utf8(String::from_utf8_lossy(measured).into_owned());
+            return Self {
+                is_utf16: false,
+                readings: vec![measured.to_vec()],
+            };
         }
         let units = measured.chunks(2).map(|unit| match *unit {
             [low, high] => u16::from_le_bytes([low, high]),
@@ -55,14 +60,30 @@ impl Text {
             _ => 0,
         });
         let chars = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER));
-        Self::Utf16(chars.collect())
+        let text: String = chars.collect();
+        let halves: Vec<u8> = measured.iter().step_by(2).copied().collect();
+        let mut readings = vec![without_zeros(text.into_bytes())];
+        if measured.iter().skip(1).step_by(2).any(|high| *high != 0) {
+            readings.push(without_zeros(halves));
+        }
+        Self {
+            is_utf16: true,
+            readings,
+        }
     }
 }
 
-/// Words as the kernel would split them, and finer: zeros and control characters part words too, so that none can hide.
-/// Quotes are taken off: the kernel does so.
-pub(super) fn words(text: &str) -> impl Iterator<Item = String> {
-    text.split(|c: char| c.is_whitespace() || c.is_control())
-        .map(|word| word.replace('"', ""))
+fn without_zeros(mut octets: Vec<u8>) -> Vec<u8> {
+    let end = octets.iter().rposition(|octet| *octet != 0);
+    octets.truncate(end.map_or(0, |last| last.saturating_add(1)));
+    octets
+}
+
+/// Words between what the kernel takes for space: the white space of ASCII, and the octet A0 (`lib/ctype.c` is Latin-1), which
+/// is the second half of `à`. Quotes stay where they are. What is not UTF-8 becomes replacement characters.
+pub(super) fn words(octets: &[u8]) -> impl Iterator<Item = String> {
+    octets
+        .split(|octet| matches!(octet, 9..=13 | b' ' | 0xa0))
         .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8_lossy(word).into_owned())
 }

@@ -409,7 +409,7 @@ fn every_command_line_matches_a_pattern() {
     let found = broken(rules(), &[stub(12, "quiet\u{7}\"x\"")]);
     assert_eq!(
         found[0].to_string(),
-        "the kernel command line matches no pattern of the policy: event 1, EV_IPL, `quiet x`"
+        r#"the kernel command line matches no pattern of the policy: event 1, EV_IPL, `quiet\u{7}\"x\"`"#
     );
 }
 
@@ -472,6 +472,106 @@ fn shells_are_refused_wherever_a_boot_loader_was_told() {
         text,
         "the boot was told to give a shell: event 1, EV_IPL, `rd.shell`"
     );
+}
+
+#[test]
+fn the_kernels_own_spaces_part_words() {
+    // A0 is a space to the kernel, and the second octet of `à`.
+    let line = "/vmlinuz root=UUID=12\u{e0}init=/bin/sh ro";
+    assert!(matches!(
+        &broken(
+            lines(&["/vmlinuz root=UUID=* ro"]),
+            &[grub("kernel_cmdline", line)]
+        )[..],
+        [RuleBroken::CommandLine { .. }]
+    ));
+    for boot in [
+        grub("kernel_cmdline", line),
+        stub(12, "root=UUID=12\u{e0}init=/bin/sh"),
+        step(8, IPL, b"/vmlinuz root=UUID=12\xa0init=/bin/sh ro"),
+        // The lower halves of these: ` init=/bin/sh`, for stubs that keep no more.
+        stub(8, "ro\u{120}\u{169}\u{16e}\u{169}\u{174}=/bin/sh"),
+    ] {
+        let found = broken(no_shell(), &[boot]);
+        assert!(
+            matches!(&found[..], [RuleBroken::DebugShell { word, .. }] if word == "init=/bin/sh"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn quotes_do_not_hide_a_shell() {
+    for word in [
+        "systemd.unit='rescue.target'",
+        "'systemd.debug_shell'",
+        "systemd.un'it=res'cue.target",
+        r"systemd.unit=res\cue.target",
+        r#"init=/sbin/in"it"#,
+        r"init=/sbin/in\it",
+    ] {
+        let found = broken(no_shell(), &[grub("kernel_cmdline", &format!("/vmlinuz {word}"))]);
+        assert!(
+            matches!(&found[..], [RuleBroken::DebugShell { .. }]),
+            "{word}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_pattern_demands_is_what_the_kernel_does() {
+    let rules = || lines(&["/vmlinuz root=* lockdown=integrity quiet"]);
+    judge(
+        rules(),
+        &grub_boot("/vmlinuz root=/dev/vda lockdown=integrity quiet"),
+    )
+    .unwrap();
+    for line in [
+        // One argument that no kernel knows, instead of two.
+        "/vmlinuz root=/dev/vda \"lockdown=integrity quiet\"",
+        "/vmlinuz root=\"/dev/vda lockdown=integrity quiet\"",
+        "/vmlinuz root=/dev/vda lockdown=integrity\u{1}quiet",
+        "/vmlinuz root=/dev/vda lockdown=integrity\u{2003}quiet",
+        "/vmlinuz root=/dev/vda\u{2003}lockdown=integrity quiet",
+    ] {
+        let found = broken(rules(), &[grub("kernel_cmdline", line)]);
+        assert!(
+            matches!(&found[..], [RuleBroken::CommandLine { .. }]),
+            "{line}: {found:?}"
+        );
+    }
+    // The kernel stops at a zero.
+    let cut = broken(
+        lines(&["ro lockdown=integrity"]),
+        &[stub(12, "ro\0lockdown=integrity")],
+    );
+    assert!(matches!(&cut[..], [RuleBroken::CommandLine { .. }]));
+    let quoted = lines(&[r#"/vmlinuz "dyndbg=file * +p""#]);
+    judge(
+        quoted,
+        &[
+            grub("grub_cmd", "linux /vmlinuz dyndbg=file core.c +p"),
+            grub("kernel_cmdline", r#"/vmlinuz "dyndbg=file core.c +p""#),
+        ],
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_kernel_that_is_not_named_by_its_path_is_judged_by_the_command() {
+    let good = "/vmlinuz-6.1.0 ro";
+    for command in [
+        "linux 2048+20480 init=/bin/sh",
+        "chainloader /vmlinuz-6.1.0 init=/bin/sh",
+        "linux /vmlinuz-6.1.0 init=/bin/sh",
+    ] {
+        let boot = [grub("grub_cmd", command), grub("kernel_cmdline", good)];
+        let found = broken(lines(&["/vmlinuz-* ro"]), &boot);
+        assert!(
+            matches!(&found[..], [RuleBroken::CommandLine { at, .. }] if at.number == 1),
+            "{command}: {found:?}"
+        );
+    }
 }
 
 #[test]
