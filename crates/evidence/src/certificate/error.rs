@@ -134,7 +134,7 @@ pub enum ChainBreak {
     #[error("its signature is over a SHA-1 digest, which is forged for money")]
     Sha1,
     /// After its last second.
-    #[error("it expired at {not_after} (now {now}, in seconds since 1970)")]
+    #[error("it expired at {not_after} (now {now})")]
     Expired {
         /// Its last second.
         not_after: UnixTime,
@@ -142,7 +142,7 @@ pub enum ChainBreak {
         now: UnixTime,
     },
     /// Before its first second.
-    #[error("it holds only from {not_before} (now {now}, in seconds since 1970)")]
+    #[error("it holds only from {not_before} (now {now})")]
     NotYetValid {
         /// Its first second.
         not_before: UnixTime,
