@@ -41,11 +41,13 @@ fn every_signature_algorithm_is_checked_as_openssl_makes_it() {
     const PSS: [&str; 2] = ["-sigopt", "rsa_padding_mode:pss"];
     let pss256 = [&["-sha256"][..], &PSS, &["-sigopt", "rsa_pss_saltlen:32"]].concat();
     let pss384 = [&["-sha384"][..], &PSS, &["-sigopt", "rsa_pss_saltlen:48"]].concat();
+    let pss512 = [&["-sha512"][..], &PSS, &["-sigopt", "rsa_pss_saltlen:64"]].concat();
     for (root, ca) in [
         (("RSA:4096", &["-sha512"][..]), ("RSA:2048", &["-sha256"][..])),
         (("RSA:3072", &["-sha384"]), ("RSA:2048", &pss256)),
         (("RSA-PSS:2048", &pss384), ("EC:P-256", &["-sha384"])),
         (("EC:P-384", &["-sha384"]), ("EC:P-256", &["-sha256"])),
+        (("RSA:3072", &pss512), ("EC:P-256", &["-sha256"])),
         (("EC:P-521", &["-sha512"]), ("EC:P-384", &["-sha384"])),
         (("EC:P-256", &["-sha384"]), ("EC:P-384", &["-sha256"])),
     ] {
