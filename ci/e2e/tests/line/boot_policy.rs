@@ -1,14 +1,12 @@
 //! A policy of every part on real parts: golden sets, rules on the event log, an image statement that openssl signed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs,
     process::Command,
     time::{Duration, SystemTime},
 };
 
-use domain::{HashAlg, PcrIndex, PcrValue, Sha256Digest, UnixTime};
-use evidence::{CommandLinePattern, DeclaredPolicy, GoldenSet, ImageKey, LogRules, Mix, StatementPolicy};
+use domain::{HashAlg, PcrValue, Sha256Digest, UnixTime};
 
 use crate::{
     forge::boot::{Step, log, stub},
@@ -17,10 +15,6 @@ use crate::{
 
 const GOOD: &str = "quiet root=/dev/mapper/root";
 const SHELL: &str = "quiet root=/dev/mapper/root init=/bin/sh";
-
-fn index(number: u64) -> PcrIndex {
-    PcrIndex::try_from(number).unwrap()
-}
 
 fn now() -> UnixTime {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -127,51 +121,53 @@ impl Kiosk {
         fs::write(self.line.path("image-statement.json"), file).unwrap();
     }
 
-    fn image_key(&self) -> ImageKey {
-        ImageKey::from_pem(&fs::read_to_string(self.line.path("image.pem")).unwrap()).unwrap()
+    /// Puts the whole policy in the place of the example's exact values, as an operator does: edits the manifest, and applies it. Today's set
+    /// ends at `until`.
+    fn declare(&self, until: Option<UnixTime>) {
+        let until = until.map_or_else(String::new, |until| format!("until = {until}\n"));
+        let [head, _, tail] = self.sections();
+        let (today, next) = (self.pcr(7), "77".repeat(32));
+        let key = fs::read_to_string(self.line.path("image.pem")).unwrap();
+        let evidence = format!(
+            r#"[policies.kiosk.evidence.golden."2026-11"]
+{until}pcrs = {{ 7 = "{today}" }}
+
+[policies.kiosk.evidence.golden."2026-12"]
+pcrs = {{ 7 = "{next}" }}
+
+[policies.kiosk.evidence.statement]
+keys = ["""
+{key}"""]
+profile = "kiosk-vm"
+least-release = 7
+pcrs = [11]
+
+[policies.kiosk.evidence.log]
+command-line = ["quiet root=* **"]
+no-debug-shell = true
+
+"#
+        );
+        fs::write(self.line.manifest(), format!("{head}{evidence}{tail}")).unwrap();
+        self.line.apply().succeeded();
+        let shown = self.line.device(&["show", DEVICE]).succeeded().json();
+        let asks = shown["asks"].to_string();
+        for part in [
+            "golden set `2026-11`",
+            "`2026-12`",
+            "an image statement",
+            "an event log",
+        ] {
+            assert!(asks.contains(part), "{part}: {asks}");
+        }
     }
 
-    /// Puts the whole policy in the place of the manifest's exact values; today's set ends at `until`.
-    fn declare(&self, until: Option<UnixTime>) {
-        let set = |name: &str, until, value| GoldenSet {
-            name: name.parse().unwrap(),
-            until,
-            values: BTreeMap::from([(index(7), value)]),
-        };
-        let next = PcrValue::new(HashAlg::Sha256, &[0x77; 32]).unwrap();
-        let parts = Mix {
-            golden: vec![set("2026-11", until, self.pcr(7)), set("2026-12", None, next)],
-            statement: Some(StatementPolicy {
-                keys: vec![self.image_key()],
-                profile: "kiosk-vm".parse().unwrap(),
-                least_release: 7.try_into().unwrap(),
-                revoked: BTreeSet::new(),
-                pcrs: BTreeSet::from([index(11)]),
-            }),
-            log: Some(LogRules {
-                command_line: vec!["quiet root=* **".parse::<CommandLinePattern>().unwrap()],
-                no_debug_shell: true,
-                ..LogRules::default()
-            }),
-            ..Mix::default()
-        };
-        let declared = DeclaredPolicy::new(HashAlg::Sha256, parts, false).unwrap();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let (url, fleet) = (self.line.registry.parse().unwrap(), "demo".parse().unwrap());
-            let registry = registry::open(&url, &registry::Options::default(), &fleet)
-                .await
-                .unwrap();
-            let device = registry.device(&DEVICE.parse().unwrap()).await.unwrap().unwrap();
-            let name = device.value.policy;
-            let mut policy = registry.policy(&name).await.unwrap().unwrap();
-            policy.value.evidence = Some(declared);
-            policy.value.revision += 1;
-            registry
-                .put_policy(&name, policy.value, Some(policy.revision))
-                .await
-                .unwrap();
-        });
+    /// The manifest before its policy's PCR values, these values, and what follows.
+    fn sections(&self) -> [String; 3] {
+        let text = fs::read_to_string(self.line.manifest()).unwrap();
+        let (head, rest) = text.split_once("[policies.kiosk.evidence.pcrs]\n").unwrap();
+        let (values, tail) = rest.split_once("[profiles.").unwrap();
+        [head.to_owned(), values.to_owned(), format!("[profiles.{tail}")]
     }
 
     fn ask(&self) -> crate::harness::Ended {
