@@ -108,3 +108,34 @@ fn the_same_tpm_under_another_id_is_refused() {
     );
     line.admitted();
 }
+
+#[test]
+fn a_policy_of_a_newer_writer_lets_nobody_in_and_the_operator_is_told() {
+    let line = Line::start(Backing::Etcd);
+    line.apply().succeeded();
+    line.admitted();
+    let etcd = line.etcd.as_ref().unwrap();
+    let key = "/signalbox/v1/demo/policies/kiosk";
+    let known = etcd.ctl(&["get", "--print-value-only", key]);
+    let known = known.trim();
+    let mut policy: serde_json::Value = serde_json::from_str(known).unwrap();
+    let evidence = policy["evidence"]
+        .as_object_mut()
+        .expect("the kiosk's policy asks for evidence");
+    evidence.insert("runtime-measurements".to_owned(), true.into());
+    etcd.ctl(&["put", "--", key, &policy.to_string()]);
+
+    assert_eq!(line.refused(), "psk-unknown");
+    let log = line.proxy_log();
+    let told = log
+        .lines()
+        .find(|entry| entry.contains("the device cannot be admitted"))
+        .unwrap_or_else(|| panic!("the operator was not told: {log}"));
+    assert!(
+        told.contains(DEVICE) && told.contains("runtime-measurements"),
+        "{told}"
+    );
+
+    etcd.ctl(&["put", "--", key, known]);
+    line.admitted();
+}
