@@ -9,6 +9,9 @@
     reason = "test code"
 )]
 
+#[path = "stock_tools/life.rs"]
+mod life;
+
 use std::{collections::BTreeMap, fs};
 
 use domain::{CredentialSecret, HashAlg, PcrIndex, PcrValue, TpmName, TpmPublic};
@@ -250,54 +253,6 @@ fn other_banks_and_more_pcrs_are_told() {
     let sha384 = station.quote("sha384:7,11");
     let policy = Station::policy(&sha384, HashAlg::Sha384, &[7, 11]);
     assert!(station.judge(&sha384, &policy, None).is_ok());
-}
-
-/// Freshness on a TPM that goes on, is restarted, reset, and is answered by an old quote.
-#[test]
-fn freshness_follows_the_tpms_life() {
-    let station = Station::new("ecc", "ecc", "sha256", "ecdsa");
-    let quote = || {
-        // The PCRs are zeroed by a reset; 0 is what counts here, not their values.
-        let quote = station.quote("sha256:0");
-        let policy = Station::policy(&quote, HashAlg::Sha256, &[0]);
-        (quote, policy)
-    };
-    let (first, policy) = quote();
-    let one = station.judge(&first, &policy, None).unwrap().counters();
-
-    let (second, policy) = quote();
-    let attested = station.judge(&second, &policy, Some(&one)).unwrap();
-    assert_eq!(attested.continuity(), Continuity::Continued);
-    let two = attested.counters();
-    let replayed = station.judge(&first, &policy, Some(&two)).unwrap_err();
-    assert!(matches!(
-        replayed.failures(),
-        [Failure::Stale(Stale::Clock { .. })]
-    ));
-    assert_eq!(replayed.class(), FailureClass::Stale);
-
-    station.tpm.restart();
-    let (third, policy) = quote();
-    let attested = station.judge(&third, &policy, Some(&two)).unwrap();
-    assert_eq!(attested.continuity(), Continuity::Resumed);
-    let three = attested.counters();
-    let replayed = station.judge(&second, &policy, Some(&three)).unwrap_err();
-    assert!(matches!(
-        replayed.failures(),
-        [Failure::Stale(Stale::RestartCount { .. })]
-    ));
-
-    station.tpm.reset();
-    let (fourth, policy) = quote();
-    let attested = station.judge(&fourth, &policy, Some(&three)).unwrap();
-    assert_eq!(attested.continuity(), Continuity::Rebooted);
-    let replayed = station
-        .judge(&third, &policy, Some(&attested.counters()))
-        .unwrap_err();
-    assert!(matches!(
-        replayed.failures(),
-        [Failure::Stale(Stale::ResetCount { .. })]
-    ));
 }
 
 /// Field note 17: an AK under the owner hierarchy has another qualified name, so its quotes name another signer.

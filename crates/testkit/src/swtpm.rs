@@ -80,6 +80,14 @@ impl Swtpm {
         self.tool("tpm2_startup", &["-c"]);
     }
 
+    /// Orderly `TPM2_Shutdown(STATE)`, power off and on, `TPM2_Startup(STATE)`, as around a machine's sleep: a TPM Resume. PCRs stay and
+    /// only `restartCount` is higher.
+    pub fn resume(&self) {
+        self.tool("tpm2_shutdown", &[]);
+        self.power_cycle();
+        self.tool("tpm2_startup", &[]);
+    }
+
     /// Measures `data` into a PCR of the SHA-256 bank: extends it by SHA-256 of `data`.
     pub fn extend(&self, pcr: u8, data: &[u8]) {
         let digest = domain::Sha256Digest::of(data);
