@@ -196,3 +196,6 @@ fn differing(tpm: &mut dyn Tpm, wanted: &Wanted, now: UnixTime) -> Result<Vec<Pc
     differing.sort();
     Ok(differing)
 }
+
+#[cfg(test)]
+mod tests;
