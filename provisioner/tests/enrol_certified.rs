@@ -168,7 +168,8 @@ fn a_certified_tpm_is_enrolled_and_its_maker_recorded() {
     assert_eq!(shown["ek-certificate"], digest.to_string());
     let text = station.run(&["device", "show", "kiosk-bern-01", "--manifest", "demo.toml"]);
     assert!(
-        text.out.contains("  certified NTC NPCT75x, firmware 7.2, by root "),
+        text.out
+            .contains("  certified NTC NPCT75x, firmware 7.2, by root "),
         "{}",
         text.out
     );
