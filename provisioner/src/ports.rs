@@ -6,12 +6,16 @@
 use std::{path::Path, path::PathBuf};
 
 use domain::{
-    CredentialSecret, PcrSelection, PcrValues, Psk, PskDigest, SealedSecret, UnixTime, VolumeKeyDigest,
+    CredentialSecret, DeviceId, PcrSelection, PcrValues, Psk, PskDigest, SealedSecret, UnixTime,
+    VolumeKeyDigest,
 };
 use tpm::{AkHandle, AkInfo, EkAlg, EkInfo, Identity, SealError, SealedObject, Tcti, TpmError, UnsealError};
-use volume::{DeviceConfig, SystemdTpm2};
+use volume::{DataCipher, DeviceConfig, SystemdTpm2};
 
-use crate::journal::{Entry, JournalFault};
+use crate::{
+    escrow::Recipients,
+    journal::{Entry, JournalFault},
+};
 
 /// The one TPM of a device. Everything blocks.
 pub(crate) trait Tpm {
@@ -48,6 +52,12 @@ pub(crate) struct NewVolume<'a> {
     pub(crate) target: &'a Path,
     /// Its size in bytes.
     pub(crate) size: u64,
+    /// The cipher of its data.
+    pub(crate) cipher: DataCipher,
+    /// The device, and to whom its recovery key is encrypted, where it gets one; the file is on the disk before the volume is.
+    pub(crate) escrow: Option<(&'a DeviceId, &'a Recipients)>,
+    /// Whether an escrow file that is there is of a volume that nobody needs any more.
+    pub(crate) replace_escrow: bool,
     /// Goes in as `/psk`.
     pub(crate) psk: &'a Psk,
     /// Goes in as `/device.toml`.

@@ -9,9 +9,11 @@ use domain::{HashAlg, PcrSelection, PolicyName, ProfileName};
 
 use crate::{
     evidence::{For, evidence_policy, refuse_resettable},
-    fleet::{DEVICE_PLACEHOLDER, Device, EkKind, Fleet, KeyStore, Policy, Profile, TpmStore, VolumeSpec},
+    fleet::{
+        Cipher, DEVICE_PLACEHOLDER, Device, EkKind, Fleet, KeyStore, Policy, Profile, TpmStore, VolumeSpec,
+    },
     hint::nearest_or_list,
-    leaf::{AkHandle, ByteSize, KeyStoreName, SessionTtl, TctiText},
+    leaf::{AkHandle, ByteSize, CipherName, KeyStoreName, SessionTtl, TctiText},
     raw,
     walk::{Entries, Findings, Spot},
 };
@@ -42,16 +44,59 @@ pub(crate) fn fleet(raw: &raw::Manifest, findings: &mut Findings) -> Option<Flee
     one_volume_each(raw, findings);
 
     let head = &raw.fleet.as_ref()?.value;
+    let escrow = head
+        .escrow
+        .as_ref()
+        .map(|escrow| recipients(&escrow.value, findings));
     raw.version.as_ref()?;
     Some(Fleet {
         name: head.name.as_ref()?.value.clone(),
         audience: head.audience.as_ref()?.value.clone(),
         registry: head.registry.as_ref()?.value.0.clone(),
         proxy: head.proxy.as_ref()?.value.0.clone(),
+        escrow: escrow.unwrap_or_default(),
         policies,
         profiles,
         devices,
     })
+}
+
+/// The keepers of recovery keys: at least one, each once, and no secret among them. Whether a text is a key is for who encrypts.
+fn recipients(raw: &raw::EscrowSection, findings: &mut Findings) -> Vec<String> {
+    let mut keys: Vec<String> = Vec::new();
+    let Some(recipients) = &raw.recipients else {
+        return keys;
+    };
+    if recipients.value.is_empty() {
+        let hint = Some(
+            "`age-keygen -y` prints a keeper's public key; leave `escrow` out for volumes without recovery"
+                .to_owned(),
+        );
+        findings.push(
+            recipients.span.clone(),
+            "nobody could open the recovery keys",
+            hint,
+        );
+    }
+    for recipient in &recipients.value {
+        let key = &recipient.value;
+        // What may be a secret is not repeated.
+        let wrong = if key.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+            Some("this is a secret key: only its public half belongs here")
+        } else if !key.starts_with("age1") || !key.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            Some("this is no age key")
+        } else if keys.contains(key) {
+            Some("this key is there twice")
+        } else {
+            keys.push(key.clone());
+            None
+        };
+        if let Some(wrong) = wrong {
+            let hint = Some("`age-keygen -y FILE` prints a public key, age1…".to_owned());
+            findings.push(recipient.span.clone(), wrong, hint);
+        }
+    }
+    keys
 }
 
 fn policy(raw: &Spot<raw::PolicySection>, findings: &mut Findings) -> Option<Policy> {
@@ -150,6 +195,13 @@ fn volume_spec(raw: &raw::VolumeSection, findings: &mut Findings) -> Option<Volu
     Some(VolumeSpec {
         path: raw.path.as_ref()?.value.0.clone(),
         size: size?,
+        cipher: raw
+            .cipher
+            .as_ref()
+            .map_or(Cipher::AesXts, |cipher| match cipher.value {
+                CipherName::AesXts => Cipher::AesXts,
+                CipherName::Adiantum => Cipher::Adiantum,
+            }),
         seal: seal?,
     })
 }

@@ -20,6 +20,8 @@ pub struct Fleet {
     pub registry: String,
     /// Where devices find the proxy: an `http://` URL on loopback, or an `https://` URL.
     pub proxy: String,
+    /// The age keys (`age1…`) to which each volume's recovery key is encrypted; none: the volumes have no recovery key.
+    pub escrow: Vec<String>,
     /// What a device must prove and may do, by name.
     pub policies: BTreeMap<PolicyName, Policy>,
     /// What kinds of device share, by name.
@@ -112,8 +114,19 @@ pub struct VolumeSpec {
     pub path: String,
     /// Its size in bytes, a multiple of 1 MiB.
     pub size: u64,
+    /// The cipher of its data.
+    pub cipher: Cipher,
     /// The PCRs that its key is sealed to.
     pub seal: PcrSelection,
+}
+
+/// The cipher of a volume's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cipher {
+    /// AES-XTS with 512 bits.
+    AesXts,
+    /// XChaCha12 and Adiantum with 256 bits: for processors without AES instructions.
+    Adiantum,
 }
 
 impl VolumeSpec {

@@ -136,6 +136,21 @@ pub(crate) enum KeyStoreName {
     Tpm,
 }
 
+/// The ciphers of a volume's data.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum CipherName {
+    AesXts,
+    Adiantum,
+}
+
+words!(
+    CipherName,
+    "a cipher",
+    [
+        ("aes-xts", CipherName::AesXts),
+        ("adiantum", CipherName::Adiantum)
+    ]
+);
 words!(KeyStoreName, "a key store", [("tpm", KeyStoreName::Tpm)]);
 words!(
     EkKind,

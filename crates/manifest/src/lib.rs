@@ -19,7 +19,9 @@ mod walk;
 
 pub use diagnostics::{Diagnostics, Finding, Position};
 pub use evidence::parse_evidence;
-pub use fleet::{Device, EkChain, EkKind, EkTrust, Fleet, KeyStore, Policy, Profile, TpmStore, VolumeSpec};
+pub use fleet::{
+    Cipher, Device, EkChain, EkKind, EkTrust, Fleet, KeyStore, Policy, Profile, TpmStore, VolumeSpec,
+};
 
 use walk::{Findings, Read as _, Spot};
 

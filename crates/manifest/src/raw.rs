@@ -9,8 +9,8 @@ use crate::{
     evidence::EvidenceSection,
     fleet::{EkKind, EkTrust},
     leaf::{
-        AkHandle, ByteSize, KeyStoreName, ProxyUrl, RegistryText, SessionTtl, TctiText, VersionOne,
-        VolumePath,
+        AkHandle, ByteSize, CipherName, KeyStoreName, ProxyUrl, RegistryText, SessionTtl, TctiText,
+        VersionOne, VolumePath,
     },
     walk::{Entries, Spot, section},
 };
@@ -42,6 +42,16 @@ section! {
         required "registry" registry: RegistryText,
         /// Where devices find the proxy; plain http only on loopback.
         required "proxy" proxy: ProxyUrl,
+        /// Who can open the volumes when their TPMs do not; when absent, nobody.
+        optional "escrow" escrow: EscrowSection,
+    }
+}
+
+section! {
+    /// Who keeps the recovery keys of a fleet's volumes.
+    EscrowSection as "escrow" {
+        /// Their age keys (age1…, public halves): each volume's recovery key is encrypted to all of them.
+        required "recipients" recipients: Vec<Spot<String>>,
     }
 }
 
@@ -84,6 +94,8 @@ section! {
         required "path" path: VolumePath,
         /// Its size, for example 32MiB.
         required "size" size: ByteSize,
+        /// The cipher of its data: aes-xts (when absent), or adiantum for processors without AES instructions, such as a Raspberry Pi 4's.
+        optional "cipher" cipher: CipherName,
         /// The PCR bank of the seal (sha256 when absent).
         optional "seal-bank" seal_bank: HashAlg,
         /// The PCRs that the volume's key is sealed to.

@@ -12,11 +12,16 @@ use std::{
 
 use domain::{PskDigest, SealedSecret, VolumeKey, VolumeKeyDigest};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use volume::{ContentFile, DeviceConfig, Existing, KeyslotId, Recipe, SystemdTpm2, inspect};
+use volume::{
+    ContentFile, DeviceConfig, Existing, KeyslotId, Options, Recipe, RecoveryKey, SystemdTpm2, inspect,
+};
 use zeroize::Zeroizing;
 
-use super::{folder, system::SystemEntropy};
-use crate::ports::{Content, Entropy as _, Found, NewVolume, VolumeFault, Volumes};
+use super::{escrows, folder, system::SystemEntropy};
+use crate::{
+    escrow,
+    ports::{Content, Entropy as _, Found, NewVolume, VolumeFault, Volumes},
+};
 
 /// Volumes in the file system.
 pub(super) struct Files;
@@ -136,8 +141,27 @@ fn fill(file: &File, new: &NewVolume<'_>, path: &Path) -> Result<VolumeKeyDigest
     ];
     let mut uuid = [0; 16];
     SystemEntropy.fill(&mut uuid)?;
+    let uuid = random_uuid(uuid);
+    let recovery = match new.escrow {
+        None => None,
+        Some((device, keepers)) => {
+            let key = RecoveryKey::new(SealedSecret::try_fill(|room| SystemEntropy.fill(room))?);
+            let of = escrow::Subject {
+                device: device.clone(),
+                volume: uuid,
+            };
+            let text = escrow::seal(keepers, &of, &key).map_err(|e| uncreated(e.into()))?;
+            escrows::write(&escrows::beside(new.target), &text, new.replace_escrow)?;
+            Some(key)
+        }
+    };
+    let options = Options {
+        cipher: new.cipher,
+        recovery: recovery.as_ref(),
+        ..Options::default()
+    };
     let recipe = Recipe {
-        uuid: random_uuid(uuid),
+        uuid,
         label: "",
         size: new.size,
         files: &files,
@@ -161,7 +185,15 @@ fn fill(file: &File, new: &NewVolume<'_>, path: &Path) -> Result<VolumeKeyDigest
             failed = Some(none);
         }
     };
-    let created = volume::create(file, &recipe, &volume_key, new.secret, &token, &mut entropy);
+    let created = volume::create_with(
+        file,
+        &recipe,
+        options,
+        &volume_key,
+        new.secret,
+        &token,
+        &mut entropy,
+    );
     if let Some(none) = failed {
         return Err(none.into());
     }

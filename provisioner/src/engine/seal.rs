@@ -7,10 +7,11 @@ use domain::{Psk, PskDigest, SealedSecret, VolumeKeyDigest};
 use zeroize::Zeroizing;
 
 use crate::{
+    escrow::Recipients,
     failure::Failure,
     journal::Entry,
     observe::sealed_object,
-    plan::{DevicePlan, Irreversible, Refusal},
+    plan::{DevicePlan, Irreversible, Refusal, Unfit},
     ports::{Found, Journal, NewVolume, Ports, Tpm},
 };
 
@@ -45,9 +46,18 @@ pub(super) fn write(
         at: ports.clock.now(),
         psk: psk.digest(),
     })?;
+    let recipients = match target.escrow.as_slice() {
+        [] => None,
+        keys => Some(Recipients::parse(keys).map_err(Unfit::Escrow)?),
+    };
+    let replace = replace_own || plan.irreversible.contains(&Irreversible::OverwriteVolume);
     let volume_key = ports.volumes.write(&NewVolume {
         target: &target.volume,
         size: target.size,
+        cipher: target.cipher,
+        escrow: recipients.as_ref().map(|keepers| (&plan.device, keepers)),
+        // That of a run that was stopped before its volume was placed, or of a volume that goes now.
+        replace_escrow: leftover || replace,
         psk: &psk,
         config: &target.config,
         secret: &secret,
@@ -57,7 +67,6 @@ pub(super) fn write(
     })?;
     let at = ports.clock.now();
     journal.append(&Entry::Written { at, volume_key })?;
-    let replace = replace_own || plan.irreversible.contains(&Irreversible::OverwriteVolume);
     ports.volumes.place(&target.volume, replace)?;
     journal.append(&Entry::Placed {
         at: ports.clock.now(),

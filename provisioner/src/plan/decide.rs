@@ -163,6 +163,8 @@ fn target(wanted: &Wanted, seen: &Observed, ek_trust: registry::EkTrust) -> Targ
         ak_handle: wanted.ak_handle,
         volume: wanted.volume.clone(),
         size: wanted.size,
+        cipher: wanted.cipher,
+        escrow: wanted.escrow.clone(),
         seal: wanted.seal,
         force_uninitialised: wanted.force_uninitialised,
         config: wanted.config.clone(),

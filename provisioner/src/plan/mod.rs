@@ -22,7 +22,7 @@ use domain::{DeviceId, EkDigest, FleetName, PcrSelection, PolicyName, ProfileNam
 use registry::{EkTrust, PolicyRecord, Revision};
 use serde::{Serialize, Serializer};
 use tpm::{AkHandle, EkAlg, Tcti};
-use volume::DeviceConfig;
+use volume::{DataCipher, DeviceConfig};
 
 pub(crate) use decide::{AkSeen, Observed, Registered, VolumeSeen, decide, policy_step};
 pub(crate) use demand::demands;
@@ -82,6 +82,11 @@ pub(crate) struct Target {
     #[serde(serialize_with = "path")]
     pub(crate) volume: PathBuf,
     pub(crate) size: u64,
+    #[serde(serialize_with = "cipher")]
+    pub(crate) cipher: DataCipher,
+    /// To whom the volume's recovery key is encrypted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) escrow: Vec<String>,
     #[serde(serialize_with = "text")]
     pub(crate) seal: PcrSelection,
     pub(crate) force_uninitialised: bool,
@@ -170,6 +175,10 @@ pub(crate) fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S
             serializer.collect_map([("bytes", hex)])
         }
     }
+}
+
+fn cipher<S: Serializer>(value: &DataCipher, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(value.name())
 }
 
 fn text<S: Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {

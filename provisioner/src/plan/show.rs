@@ -54,6 +54,12 @@ impl fmt::Display for DevicePlan {
         writeln!(f, "  AK     {}", target.ak_handle)?;
         writeln!(f, "  volume {}", target.volume.display())?;
         writeln!(f, "  seal   {}", target.seal)?;
+        if target.cipher != volume::DataCipher::default() {
+            writeln!(f, "  cipher {}", target.cipher.name())?;
+        }
+        if !target.escrow.is_empty() {
+            writeln!(f, "  escrow a recovery key to {}", target.escrow.join(", "))?;
+        }
         writeln!(f, "  policy {}, profile {}", target.policy, target.profile)?;
         for step in &self.irreversible {
             writeln!(f, "  do     CANNOT BE UNDONE: {}", step.words(self))?;

@@ -7,10 +7,12 @@ use std::{
 
 use domain::{DeviceId, PcrSelection, PolicyName, ProfileName};
 use evidence::{DeclaredPolicy, Roots};
-use manifest::{Device, EkKind, EkTrust, Fleet, KeyStore, Policy, Profile};
+use manifest::{Cipher, Device, EkKind, EkTrust, Fleet, KeyStore, Policy, Profile};
 use registry::{PolicyRecord, Version1};
 use tpm::{AkHandle, EkAlg, InvalidHandle, InvalidTcti, Tcti};
 use volume::DeviceConfig;
+
+use crate::escrow::Recipients;
 
 /// What the command line says beside the manifest.
 #[derive(Debug, Clone)]
@@ -41,6 +43,9 @@ pub(crate) struct Wanted {
     pub(crate) measured_boot: bool,
     pub(crate) volume: PathBuf,
     pub(crate) size: u64,
+    pub(crate) cipher: volume::DataCipher,
+    /// The age keys of those who keep recovery keys; each was read once.
+    pub(crate) escrow: Vec<String>,
     pub(crate) seal: PcrSelection,
     pub(crate) evidence: Option<DeclaredPolicy>,
     pub(crate) config: DeviceConfig,
@@ -58,6 +63,8 @@ pub(crate) enum Unfit {
         text: String,
         source: InvalidTcti,
     },
+    #[error("the fleet's `escrow` cannot be used")]
+    Escrow(#[source] crate::escrow::RecipientError),
     #[error("device '{device}': its `ak-handle` cannot be used")]
     Handle { device: DeviceId, source: InvalidHandle },
 }
@@ -107,6 +114,9 @@ fn one(
         device: device.id.clone(),
         source,
     })?;
+    if !fleet.escrow.is_empty() {
+        Recipients::parse(&fleet.escrow).map_err(Unfit::Escrow)?;
+    }
     let config = DeviceConfig {
         fleet: fleet.name.clone(),
         device: device.id.clone(),
@@ -132,6 +142,11 @@ fn one(
             .folder
             .join(Path::new(&profile.volume.path_for(&device.id))),
         size: profile.volume.size,
+        cipher: match profile.volume.cipher {
+            Cipher::AesXts => volume::DataCipher::AesXts,
+            Cipher::Adiantum => volume::DataCipher::Adiantum,
+        },
+        escrow: fleet.escrow.clone(),
         seal: profile.volume.seal,
         evidence: policy.evidence.clone(),
         config,
