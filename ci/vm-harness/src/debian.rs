@@ -86,6 +86,11 @@ struct Apt {
 impl Apt {
     fn new(arch: Arch, home: &Path) -> Result<Self, VmError> {
         let home = home.join("apt");
+        // What was fetched for another list, or an older kernel, must not be unpacked beside the new one.
+        let archives = home.join("cache/archives");
+        if archives.exists() {
+            fs::remove_dir_all(&archives).map_err(VmError::file(&archives))?;
+        }
         for folder in ["state/lists/partial", "cache/archives/partial", "parts"] {
             let folder = home.join(folder);
             fs::create_dir_all(&folder).map_err(VmError::file(&folder))?;
@@ -109,7 +114,7 @@ impl Apt {
         let apt = Self {
             arch,
             config: home.join("apt.conf"),
-            archives: home.join("cache/archives"),
+            archives,
         };
         for (name, text) in [
             ("sources.list", &*sources),

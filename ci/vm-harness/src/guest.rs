@@ -97,6 +97,13 @@ impl Console {
         self.lines().filter_map(pcr).collect()
     }
 
+    /// The SHA-256 of a variable of Secure Boot (`PK`, `KEK`, `db`, `dbx`), or of the first entry of db (`db-entry`).
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let said = format!("variable {name} ");
+        self.lines().find_map(|line| line.strip_prefix(said.as_str()))
+    }
+
     /// What came of each time that this was asked, in order.
     #[must_use]
     pub fn answers(&self, verb: &Verb) -> Vec<&str> {
@@ -120,7 +127,7 @@ impl Console {
 mod tests {
     use super::*;
 
-    const SAID: &str = "BdsDxe: starting\r\n\x1b[2Jvm: secure-boot 1\r\nvm: pcr 7 1111111111111111111111111111111111111111111111111111111111111111\r\n\
+    const SAID: &str = "BdsDxe: starting\r\n\x1b[2Jvm: secure-boot 1\r\nvm: variable db 5f\r\nvm: pcr 7 1111111111111111111111111111111111111111111111111111111111111111\r\n\
                         [  1.0] kernel\r\nvm: unlock ours aes opened 00\r\nvm: unlock ours aes refused why not\r\nvm: done\r\nvm: unlock ours aes op";
 
     #[test]
@@ -132,6 +139,8 @@ mod tests {
         assert_eq!(console.answers(&verb), ["opened 00", "refused why not"]);
         assert_eq!(console.pcrs().len(), 1);
         assert!(console.answers(&Verb::Extend(7)).is_empty());
+        assert_eq!(console.variable("db"), Some("5f"));
+        assert_eq!(console.variable("dbx"), None);
     }
 
     #[test]

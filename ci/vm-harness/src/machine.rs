@@ -15,8 +15,8 @@ use crate::guest::{Console, Verb};
 use crate::run::succeed;
 use crate::swtpm::TpmState;
 
-/// How long a boot may take: some 15 s where nothing else runs, a minute and more on busy processors.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// How long a boot may take: some 15 s where nothing else runs, minutes on busy processors. A machine that hangs is what it is for.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// What firmware says when it starts nothing.
 const REFUSALS: [&str; 2] = ["Access Denied", "Security Violation"];
 /// Bytes for results; an event log has some 30 KiB.
@@ -195,8 +195,13 @@ fn wait(qemu: &mut Qemu, serial: &Path) -> Result<(), VmError> {
             return Ok(());
         }
         if Instant::now() > deadline {
+            let last: String = said.chars().rev().take(1_000).collect();
+            let last: String = last.chars().rev().collect();
             return Err(VmError::TooLong {
-                what: format!("the machine of {}", serial.display()),
+                what: format!(
+                    "the machine of {}, whose last words are {last:?},",
+                    serial.display()
+                ),
                 limit: PATIENCE,
             });
         }

@@ -109,7 +109,7 @@ fn all_of(arch: Arch, chosen: &[&Scenario], cache: &Path, programs: &Path, tally
         say(&format!(
             "      {:>6.1}s  {arch}: {what}",
             began.elapsed().as_secs_f64()
-        ))
+        ));
     };
     let yard = Yard::build(arch, cache, programs, &step);
     for scenario in chosen {

@@ -5,6 +5,7 @@
 
 mod checks;
 mod evidence;
+mod null_cipher;
 mod swapped;
 
 use crate::arch::{Arch, SecureBoot};
@@ -60,6 +61,12 @@ pub const ALL: &[Scenario] = &[
         shows: "a volume with the same UUID that somebody else made does not open",
         on: PC,
         run: swapped::swapped,
+    },
+    Scenario {
+        name: "null-cipher",
+        shows: "edge-client refuses the volume's own header with the null cipher for all of its ciphers",
+        on: PC,
+        run: null_cipher::refused,
     },
     Scenario {
         name: "other-image",

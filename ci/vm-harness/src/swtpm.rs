@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::error::VmError;
 use crate::run::succeed;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A TPM without power: its state.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 //! Owns: the files that remain for others: `artefacts/` of each architecture has the event log of a real boot with Secure Boot on, and a quote.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use data_encoding::HEXLOWER;
@@ -17,9 +17,9 @@ use crate::yard::Yard;
 
 /// The attestation key that `provisioner apply` makes unless told otherwise.
 const AK: &str = "0x81010020";
-/// Judges the boot by what it must be, whatever the PCRs hold.
-const RULES: &str =
-    "[policies.vm.evidence]\nbank = \"sha256\"\n\n[policies.vm.evidence.log]\nsecure-boot = true\n";
+/// The PCRs that `edge-client` quotes for this device, in a list; and those with the ones that a rule on command lines is about.
+const QUOTED: &str = "0,2,4,7,11";
+const WITH_COMMAND_LINES: &str = "0,2,4,7,8,11,12";
 
 /// 32 bytes that were never there before, as text.
 pub(super) fn nonce() -> Result<String, VmError> {
@@ -67,7 +67,7 @@ pub(super) fn quote_from_inside(yard: &Yard, boot: &Boot) -> Result<(), VmError>
     let path = quote.join("qualifying-data");
     let bound = fs::read_to_string(&path).map_err(VmError::file(&path))?;
     let log = boot.results.join("binary_bios_measurements");
-    let rules = rules(yard)?;
+    let rules = rules(yard, "")?;
     for policy in [&yard.device.policy, &rules] {
         let (code, text) = check(yard, &quote, &["--qualifying-data", bound.trim()], &log, policy)?;
         unless(
@@ -76,15 +76,35 @@ pub(super) fn quote_from_inside(yard: &Yard, boot: &Boot) -> Result<(), VmError>
             || text,
         )?;
     }
-    Ok(())
+    command_line_is_refused(yard, boot)
 }
 
-/// The same TPM in the state of a boot without Secure Boot: its quote and log are genuine, and the rule refuses them.
+/// The command line is in the image, of which only a digest was measured, into PCR 11: a rule that wants to read one says so.
+fn command_line_is_refused(yard: &Yard, boot: &Boot) -> Result<(), VmError> {
+    let policy = rules(yard, "command-line = [\"console=**\"]\n")?;
+    let quote = quote_outside(yard, boot, WITH_COMMAND_LINES)?;
+    refused(yard, boot, &quote, &policy, "no kernel command line was measured")
+}
+
+/// The same TPM in the state of a boot without Secure Boot: its quote and log are genuine, and the rules refuse them.
 pub(super) fn insecure_log_is_refused(yard: &Yard, boot: &Boot) -> Result<(), VmError> {
-    let folder = boot.results.join("quote");
+    let quote = quote_outside(yard, boot, QUOTED)?;
+    refused(yard, boot, &quote, &rules(yard, "")?, "secure boot is off")
+}
+
+/// A quote that stock tools made, and what it answers.
+struct Quote {
+    folder: PathBuf,
+    nonce: String,
+}
+
+/// Of a copy of the device's TPM, once the log of this boot was replayed to it.
+fn quote_outside(yard: &Yard, boot: &Boot, pcrs: &str) -> Result<Quote, VmError> {
+    // A comma would end a path in swtpm's arguments.
+    let folder = boot.results.join(format!("outside-{}", pcrs.replace(',', "-")));
     fs::create_dir(&folder).map_err(VmError::file(&folder))?;
     let tpm = yard.device.tpm.copy(&folder.join("tpm"))?;
-    let (running, tcti) = tpm.for_tools(&folder.join("swtpm.log"))?;
+    let (_running, tcti) = tpm.for_tools(&folder.join("swtpm.log"))?;
     replay(&boot.event_log()?, &tcti)?;
     let nonce = nonce()?;
     let tool = |program: &str| {
@@ -92,19 +112,24 @@ pub(super) fn insecure_log_is_refused(yard: &Yard, boot: &Boot) -> Result<(), Vm
         command.current_dir(&folder).env("TPM2TOOLS_TCTI", &tcti);
         command
     };
+    let list = format!("sha256:{pcrs}");
     succeed(
         tool("tpm2_quote")
-            .args(["-c", AK, "-l", "sha256:7,8,12", "-q", &nonce])
+            .args(["-c", AK, "-l", &list, "-q", &nonce])
             .args(["-m", "quote.msg", "-s", "quote.sig", "-o", "quote.pcrs"]),
     )?;
     succeed(tool("tpm2_readpublic").args(["-c", AK, "-f", "tss", "-o", "ak.pub"]))?;
-    drop(running);
+    Ok(Quote { folder, nonce })
+}
+
+/// Nothing but the rules is against it, in these words.
+fn refused(yard: &Yard, boot: &Boot, quote: &Quote, policy: &Path, words: &str) -> Result<(), VmError> {
     let log = boot.results.join("binary_bios_measurements");
-    let (code, text) = check(yard, &folder, &["--nonce", &nonce], &log, &rules(yard)?)?;
+    let (code, text) = check(yard, &quote.folder, &["--nonce", &quote.nonce], &log, policy)?;
     unless(
-        code == Some(3) && text.to_lowercase().contains("secure boot"),
-        || "a refusal that names Secure Boot".to_owned(),
-        || text,
+        code == Some(3) && text.to_lowercase().contains(words) && !text.contains("other PCRs are quoted"),
+        || format!("a refusal that says {words:?}"),
+        || text.clone(),
     )
 }
 
@@ -134,9 +159,24 @@ fn check(
     Ok((ended.code, text))
 }
 
-fn rules(yard: &Yard) -> Result<std::path::PathBuf, VmError> {
-    let path = yard.runs.join(format!("{}-rules.toml", factory::DEVICE));
-    fs::write(&path, RULES).map_err(VmError::file(&path))?;
+/// Judges a boot by what it must be, whatever is in the PCRs: Secure Boot, its keys as the first machine's kernel shows them, and that the
+/// one key in db let the image start.
+fn rules(yard: &Yard, more: &str) -> Result<PathBuf, VmError> {
+    let variable = |name: &str| {
+        let found = yard.first.console.variable(name);
+        found.ok_or_else(|| VmError::Missing(format!("variable {name} of Secure Boot")))
+    };
+    let mut text = format!(
+        "[policies.vm.evidence]\nbank = \"sha256\"\n\n[policies.vm.evidence.log]\nsecure-boot = true\n\
+         authorities = [\"{}\"]\nreplays = [0, 2, 4, 11]\n{more}\n[policies.vm.evidence.log.keys]\n",
+        variable("db-entry")?
+    );
+    for name in ["PK", "KEK", "db", "dbx"] {
+        text.push_str(&format!("{name} = [\"{}\"]\n", variable(name)?));
+    }
+    let name = if more.is_empty() { "rules" } else { "command-line" };
+    let path = yard.runs.join(format!("{}-{name}.toml", factory::DEVICE));
+    fs::write(&path, text).map_err(VmError::file(&path))?;
     Ok(path)
 }
 

@@ -121,7 +121,7 @@ fn token(volume: &Path) -> Result<String, VmError> {
         .ok_or_else(|| VmError::Missing(format!("TPM token in {}", volume.display())))
 }
 
-fn cryptsetup(arguments: &[&str]) -> Command {
+pub(super) fn cryptsetup(arguments: &[&str]) -> Command {
     let mut command = Command::new("/usr/sbin/cryptsetup");
     command.args(arguments);
     command
