@@ -51,7 +51,9 @@ pub(super) fn swapped(yard: &Yard) -> Result<(), VmError> {
                 opened(&boot.console, verb, 0, &device.aes.psk)?;
                 continue;
             }
-            (Opener::Ours, GRAFTED) => &["the volume does not open with what the TPM released"],
+            (Opener::Ours, GRAFTED) => {
+                &["the volume does not open with what this device's key store released"]
+            }
             (Opener::Ours, _) => &["the TPM does not release the volume's key"],
             // 2: what the TPM released is no passphrase of this volume. cryptsetup has no words for it.
             (Opener::Stock, GRAFTED) => &["(cryptsetup: 2)"],
