@@ -133,5 +133,8 @@ fn the_makers_own_forms_are_kept_as_text() {
     assert_eq!(plain.chain_subjects(), ["(no name)", "CN=EK CA", "CN=Root CA"]);
     assert_eq!(plain.spki_der(), house.ek.spki);
     assert_eq!(plain.ek_digest(), EkDigest::of(&house.ek.spki));
-    assert_eq!(plain.validity().to_string(), "from 2025-01-01T00:00:00Z to 2035-01-01T00:00:00Z");
+    assert_eq!(
+        plain.validity().to_string(),
+        "from 2025-01-01T00:00:00Z to 2035-01-01T00:00:00Z"
+    );
 }

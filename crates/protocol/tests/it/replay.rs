@@ -122,7 +122,10 @@ fn what_was_signed_before_the_start_is_refused_for_a_while() {
         created: at(999),
         now: at(1061),
     };
-    assert_eq!(seen.accept_signature(&a_signature(1, 1, 999), at(1061)), Err(late));
+    assert_eq!(
+        seen.accept_signature(&a_signature(1, 1, 999), at(1061)),
+        Err(late)
+    );
     assert!(seen.is_empty());
     assert_eq!(seen.accept_signature(&a_signature(1, 1, 1000), at(1000)), Ok(()));
     assert_eq!(seen.accept_signature(&a_signature(1, 2, 1001), at(1061)), Ok(()));
