@@ -23,10 +23,10 @@ pub mod vector;
 
 pub use appraisal::{certificates, evidence, keys};
 pub use eventlog::{event_log, uefi_variable};
+pub use luks::{around, file_system, tpm2_token, volume_header};
 pub use offline::offline;
 pub use policies::declared_policy;
 pub use protocol::{credentials, header_bytes, messages, request_signature, session_token};
 pub use rules::{command_line_pattern, log_rules};
 pub use statements::image_statement;
-pub use luks::{around, file_system, tpm2_token, volume_header};
 pub use structures::{attest, pcr_selections, public, signature};
