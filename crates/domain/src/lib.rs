@@ -7,6 +7,7 @@
 pub mod audience;
 pub mod digest;
 pub mod encoding;
+pub mod generation;
 pub mod id;
 pub mod pcr;
 pub mod secret;
@@ -15,6 +16,7 @@ pub mod tpm;
 
 pub use audience::Audience;
 pub use digest::{CertificateDigest, EkDigest, PskDigest, Sha256Digest, VolumeKeyDigest};
+pub use generation::Generation;
 pub use id::{DeviceId, FleetName, KeyId, PolicyName, ProfileName};
 pub use pcr::{HashAlg, PcrIndex, PcrSelection, PcrValue, PcrValues};
 pub use secret::{CredentialSecret, FleetRoot, Pin, Psk, SealedSecret, VolumeKey};

@@ -44,6 +44,7 @@ pub use ak::AkInfo;
 pub use cap::Opening;
 pub use code::{Cause, ResponseCode};
 pub use conditions::{Conditions, SignedPcrs};
+pub use domain::Generation;
 pub use ek::EkInfo;
 pub use error::TpmError;
 pub use evidence::{Counters, StorageKey, StorageTemplate, ek::EkAlg};
@@ -54,7 +55,7 @@ pub use inventory::{Inventory, InventoryEk, InventorySrk};
 pub use object::{InvalidPrimaryAlg, PrimaryAlg, SealedObject};
 pub use pin::{PinAuth, PinSalt};
 pub use quote::Quote;
-pub use rollback::{Generation, InvalidIndex, NotRolledBack, RollbackError, RollbackIndex};
+pub use rollback::{InvalidIndex, NotRolledBack, RollbackError, RollbackIndex};
 pub use seal::{ReadBack, SealError, SealOptions};
 pub use session::Tpm;
 pub use signed::{

@@ -10,6 +10,7 @@
 
 use std::fmt;
 
+use domain::Generation;
 use sha2::{Digest as _, Sha256};
 use tss_esapi::{
     attributes::{NvIndexAttributes, SessionAttributesBuilder},
@@ -75,25 +76,6 @@ impl TryFrom<u32> for RollbackIndex {
 impl fmt::Display for RollbackIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#010x}", self.0)
-    }
-}
-
-/// How often the volume of a device was made anew, as its TPM counts. Generations of one TPM only ever grow, not
-/// always by one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Generation(pub u64);
-
-impl Generation {
-    /// The one that a volume made now should carry.
-    #[must_use]
-    pub const fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
-    }
-}
-
-impl fmt::Display for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
     }
 }
 
@@ -357,6 +339,5 @@ mod tests {
         for bad in [0x017f_ffff, 0x01c0_0002, 0x8180_0000, 0] {
             assert_eq!(RollbackIndex::try_from(bad), Err(InvalidIndex), "{bad:#x}");
         }
-        assert_eq!(Generation(7).next(), Generation(8));
     }
 }

@@ -2,28 +2,30 @@
 //!
 //! Owns: what the MAC covers, and its token (`signalbox-header`), which other tools ignore. LUKS2's own checksum proves
 //! nothing: whoever can write the disk can make it. The MAC covers all that decides how the bytes of the data are
-//! understood: UUID, data segment and cipher, digest, and the keyslot of the secret with its derivation. It leaves out
-//! what may change without harm: the label, other keyslots and tokens, the sequence number; stock `luksAddKey` and
+//! understood: UUID, data segment and cipher, digest, the keyslot of the secret with its derivation, and the volume's
+//! generation where it has one. It leaves out what may change without harm: the label, other keyslots and tokens, the sequence number; stock `luksAddKey` and
 //! `luksKillSlot` keep working.
 //! Key: HKDF-SHA256 of the secret, no salt, info `signalbox volume header v1`. MAC: HMAC-SHA256 over length-prefixed
 //! fields. Limits: the data is not authenticated, AES-XTS and Adiantum cannot; an older volume of the same secret is
-//! not told from a newer one.
+//! told from a newer one by the generation alone, which somebody has to compare with a counter that nobody can turn back.
 
 use data_encoding::BASE64;
-use domain::SealedSecret;
+use domain::{Generation, SealedSecret};
 use ring::{hkdf, hmac};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     KeyslotId,
     kdf::Pbkdf2,
-    metadata,
+    metadata::{self, Decimal},
     validate::{Layout, Slot},
 };
 
 /// The type of the token.
 pub(crate) const TYPE: &str = "signalbox-header";
 const INFO: &[u8] = b"signalbox volume header v1";
+/// Before the generation, in a header that has one.
+const GENERATION: &[u8] = b"generation";
 
 /// The token that carries the MAC of a keyslot's secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,9 @@ pub(crate) struct MacToken {
     keyslots: Vec<KeyslotId>,
     pub(crate) keyslot: KeyslotId,
     mac: String,
+    // Who reads headers of before knows no such field, and finds the MAC wrong.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    generation: Option<Decimal>,
 }
 
 /// Why a header is not taken for this secret's.
@@ -53,15 +58,22 @@ impl MacToken {
         uuid: &str,
         keyslot: KeyslotId,
         layout: &Layout,
+        generation: Option<Generation>,
     ) -> Option<Self> {
-        let covered = covered(uuid, keyslot, layout)?;
+        let covered = covered(uuid, keyslot, layout, generation)?;
         let mac = hmac::sign(&key(secret)?, &covered);
         Some(Self {
             r#type: TYPE.to_owned(),
             keyslots: Vec::new(),
             keyslot,
             mac: BASE64.encode(mac.as_ref()),
+            generation: generation.map(|generation| Decimal(generation.0)),
         })
+    }
+
+    /// The generation that the header says it has. Believed by whoever has verified.
+    pub(crate) fn generation(&self) -> Option<Generation> {
+        self.generation.map(|number| Generation(number.0))
     }
 
     /// Verifies in constant time.
@@ -72,7 +84,7 @@ impl MacToken {
         keyslot: KeyslotId,
         layout: &Layout,
     ) -> Result<(), NotAuthentic> {
-        let parts = covered(uuid, keyslot, layout)
+        let parts = covered(uuid, keyslot, layout, self.generation())
             .zip(key(secret))
             .zip(BASE64.decode(self.mac.as_bytes()).ok());
         let ((covered, key), mac) = parts.ok_or(NotAuthentic::Changed)?;
@@ -87,7 +99,12 @@ fn key(secret: &SealedSecret) -> Option<hmac::Key> {
 }
 
 /// Every covered value with its length before it, so that no two headers have one text.
-fn covered(uuid: &str, keyslot: KeyslotId, layout: &Layout) -> Option<Vec<u8>> {
+fn covered(
+    uuid: &str,
+    keyslot: KeyslotId,
+    layout: &Layout,
+    generation: Option<Generation>,
+) -> Option<Vec<u8>> {
     let Slot { area, af_hash, kdf } = layout.slots.get(&keyslot)?;
     let data = &layout.data;
     let mut text = Vec::new();
@@ -110,6 +127,10 @@ fn covered(uuid: &str, keyslot: KeyslotId, layout: &Layout) -> Option<Vec<u8>> {
     field(af_hash.name().as_bytes());
     let kdf: metadata::Kdf = kdf.to_metadata();
     field(&serde_json::to_vec(&kdf).ok()?);
+    if let Some(generation) = generation {
+        field(GENERATION);
+        field(&number(generation.0));
+    }
     Some(text)
 }
 

@@ -96,7 +96,8 @@ pub(crate) fn compose(
     let layout = Layout::new(&metadata, binary::DEFAULT_SIZE, volume.size)?;
     let uuid = uuid(volume.uuid);
     for (id, secret) in authenticates {
-        let mac = MacToken::new(secret, &uuid, id, &layout).ok_or(CreateError::Header(None))?;
+        let mac = MacToken::new(secret, &uuid, id, &layout, options.generation);
+        let mac = mac.ok_or(CreateError::Header(None))?;
         tokens.push(json(&mac)?);
     }
     metadata.tokens = (0..).map(|number: u8| number.to_string()).zip(tokens).collect();

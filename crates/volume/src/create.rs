@@ -5,7 +5,7 @@
 
 use std::{fs::File, io};
 
-use domain::{SealedSecret, VolumeKey, VolumeKeyDigest};
+use domain::{Generation, SealedSecret, VolumeKey, VolumeKeyDigest};
 use openssl::error::ErrorStack;
 
 use crate::{
@@ -134,6 +134,9 @@ pub struct Options<'a> {
     pub authenticate_content: bool,
     /// A second keyslot for a person: argon2id, 4 passes over 32 MiB, and a `systemd-recovery` token.
     pub recovery: Option<&'a RecoveryKey>,
+    /// The generation that the header carries, for a device whose TPM counts them: what opens the volume compares it with the
+    /// counter. `None`: the volume has none.
+    pub generation: Option<Generation>,
 }
 
 /// Writes a volume to `target`, which is opened for reading and writing, with [`Options::default`].

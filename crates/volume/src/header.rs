@@ -6,7 +6,7 @@
 //! An attacker controls every byte. Memory is bounded by the largest header of the format, 4 MiB.
 
 use data_encoding::HEXLOWER;
-use domain::PcrSelection;
+use domain::{Generation, PcrSelection};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -205,6 +205,12 @@ impl Header {
     /// The keyslots whose secrets authenticate this header, if it is as they say: opening with one of them verifies that.
     pub fn authenticated_keyslots(&self) -> impl Iterator<Item = KeyslotId> {
         self.macs.iter().map(|mac| mac.keyslot)
+    }
+
+    /// The generation that the header claims for what opens a keyslot. Not authenticated: see [`crate::OpenVolume::generation`].
+    #[must_use]
+    pub fn claimed_generation(&self, keyslot: KeyslotId) -> Option<Generation> {
+        self.mac(keyslot)?.generation()
     }
 
     /// The MAC of a keyslot's secret over this header, if there is one.

@@ -13,8 +13,8 @@
 //! volume with a few files. [`open`] and its kin read; [`verify`] reads all of it; [`rekey`] changes who can open it, and leaves
 //! the data alone. [`Progress`] counts bytes and may end what takes long.
 //!
-//! Limits today: data is written whole, never changed in place; an older volume of the same secret is not told from
-//! a newer one.
+//! Limits today: data is written whole, never changed in place; an older volume of the same secret is told from
+//! a newer one by its generation alone, which the caller compares with its TPM's counter.
 
 mod adiantum;
 mod antiforensic;

@@ -7,7 +7,7 @@
 
 use std::{error::Error, sync::Arc};
 
-use domain::{SealedSecret, VolumeKey, VolumeKeyDigest};
+use domain::{Generation, SealedSecret, VolumeKey, VolumeKeyDigest};
 use ext4_view::{Ext4, Ext4Error, Ext4Read};
 use zeroize::Zeroizing;
 
@@ -84,6 +84,7 @@ pub struct OpenVolume {
     plain: Plain,
     keyslot: KeyslotId,
     authenticated: bool,
+    generation: Option<Generation>,
 }
 
 /// Opens the volume with what a TPM released, and believes its header only if that secret authenticates it.
@@ -215,6 +216,7 @@ fn unlock(
                 plain,
                 keyslot: id,
                 authenticated: false,
+                generation: None,
             };
             return Ok((volume, id));
         }
@@ -241,11 +243,19 @@ impl OpenVolume {
         self.authenticated
     }
 
+    /// The generation of the volume, as the secret that opened it authenticates it; `None` where the header has none, or was not
+    /// authenticated. A keyslot that [`crate::rekey`] left alone keeps its own: a recovery key may show an older one.
+    #[must_use]
+    pub const fn generation(&self) -> Option<Generation> {
+        self.generation
+    }
+
     /// Believes the header only if it has a MAC of the secret that opened it.
     fn authenticate(&mut self, secret: &SealedSecret, keyslot: KeyslotId) -> Result<(), NotAuthentic> {
         let header = &self.header;
         let mac = header.mac(keyslot).ok_or(NotAuthentic::Missing)?;
         mac.verify(secret, header.uuid(), keyslot, &header.layout)?;
+        self.generation = mac.generation();
         self.authenticated = true;
         Ok(())
     }

@@ -9,7 +9,7 @@
 
 use std::{fs::File, io};
 
-use domain::{SealedSecret, VolumeKeyDigest};
+use domain::{Generation, SealedSecret, VolumeKeyDigest};
 
 use crate::{
     CreateError, Header, HeaderCopy, KeyslotError, KeyslotId, NotAuthentic, OpenError, OpenVolume,
@@ -50,6 +50,9 @@ pub struct NewKeys<'a> {
     pub sealed: Option<(&'a SealedSecret, &'a dyn SealToken)>,
     /// A new recovery key; an old one of this volume is destroyed.
     pub recovery: Option<&'a RecoveryKey>,
+    /// The generation that the header has for the new keys; `None` keeps the one that was authenticated when the volume was opened.
+    /// A higher one shuts out what the old seal was good for, not the data of an older copy: the volume key stays the same.
+    pub generation: Option<Generation>,
 }
 
 /// What was changed.
@@ -174,8 +177,9 @@ fn change(
     } = editor;
     let device_len = volume.source().len()?;
     let layout = Layout::new(&metadata, size, device_len).map_err(CreateError::from)?;
+    let generation = new.generation.or(volume.generation());
     for (id, secret) in authenticates {
-        let mac = MacToken::new(secret, header.uuid(), id, &layout);
+        let mac = MacToken::new(secret, header.uuid(), id, &layout, generation);
         insert(&mut metadata, json(&mac.ok_or(RekeyError::NoRoom)?)?)?;
     }
     let frame = Frame {

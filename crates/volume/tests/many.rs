@@ -108,6 +108,7 @@ fn one_image_goes_into_many_volumes_with_keys_of_their_own() {
             sector_size,
             recovery: Some(&keys.recovery),
             authenticate_content: true,
+            ..Options::default()
         };
         Output {
             target,
@@ -390,6 +391,7 @@ fn cryptsetup_agrees_with_what_rekey_left() {
     let to = NewKeys {
         sealed: Some((&new.secret, &token)),
         recovery: Some(&new.recovery),
+        generation: None,
     };
     rekey(&target, Unlock::Sealed(&old.secret), to, &mut entropy(4)).unwrap();
     let test = ["open", "--test-passphrase", "--key-file", "-", name];
@@ -426,6 +428,7 @@ fn cryptsetup_agrees_with_what_rekey_left() {
     let back = NewKeys {
         sealed: Some((&old.secret, &token)),
         recovery: None,
+        generation: None,
     };
     rekey(&target, Unlock::Sealed(&new.secret), back, &mut entropy(6)).unwrap();
     run_ok("cryptsetup", &test, b"another passphrase");

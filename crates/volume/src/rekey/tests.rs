@@ -34,6 +34,7 @@ fn to(keys: &Keys) -> NewKeys<'_> {
     NewKeys {
         sealed: Some((&keys.secret, &keys.token)),
         recovery: Some(&keys.recovery),
+        generation: None,
     }
 }
 

@@ -92,6 +92,7 @@ pub(super) fn anew(
     let new = NewKeys {
         sealed: Some((&secret, &token)),
         recovery: None,
+        generation: None,
     };
     let rekeyed =
         rekey(&target, unlock, new, &mut |room| stream.fill(room)).map_err(|e| unchanged(path, e))?;

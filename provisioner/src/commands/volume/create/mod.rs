@@ -147,6 +147,7 @@ fn write(
                         sector_size: ask::sector(args.sector_size),
                         authenticate_content: args.authenticate_content,
                         recovery: *recovery,
+                        generation: None,
                     },
                     volume_key,
                     secret,
