@@ -150,7 +150,8 @@ impl Follow {
                     device.last_seen().advance(seen);
                 }
             }
-            Update::Alive => {}
+            // What was spent is the meters' business; see `server`.
+            Update::Spent(..) | Update::Alive => {}
         }
         let at = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.alive.store(at.saturating_add(1), Ordering::Release);

@@ -20,6 +20,7 @@ pub mod head;
 pub mod keys;
 pub mod listing;
 pub mod log;
+pub mod meter;
 pub mod metrics;
 pub mod operators;
 pub mod receive;

@@ -18,6 +18,8 @@ pub(crate) enum Key {
     Policy(PolicyName),
     /// What was seen of a device last.
     Seen(DeviceId),
+    /// What a device spent.
+    Spent(DeviceId),
 }
 
 /// The keys of one fleet.
@@ -51,6 +53,7 @@ impl Keyspace {
             Key::Ek(digest) => format!("{prefix}ek/{digest}"),
             Key::Policy(name) => format!("{prefix}policies/{name}"),
             Key::Seen(id) => format!("{prefix}seen/{id}"),
+            Key::Spent(id) => format!("{prefix}spent/{id}"),
         }
     }
 
@@ -63,6 +66,7 @@ impl Keyspace {
             "ek" => Key::Ek(name.parse().ok()?),
             "policies" => Key::Policy(name.parse().ok()?),
             "seen" => Key::Seen(name.parse().ok()?),
+            "spent" => Key::Spent(name.parse().ok()?),
             _ => return None,
         };
         (self.text(&key) == text).then_some(key)
@@ -83,6 +87,7 @@ mod tests {
             (Key::Ek(digest.parse().unwrap()), format!("ek/{digest}")),
             (Key::Policy("kiosk".parse().unwrap()), "policies/kiosk".to_owned()),
             (Key::Seen("k-1".parse().unwrap()), "seen/k-1".to_owned()),
+            (Key::Spent("k-1".parse().unwrap()), "spent/k-1".to_owned()),
         ] {
             let text = format!("/signalbox/v1/demo/{text}");
             assert_eq!(keys.text(&key), text);

@@ -12,7 +12,10 @@ use serde::de::DeserializeOwned;
 use crate::{
     EnrolError, Listing, ReadError, Registry, Revision, UnreadableDevice, Versioned, Watch, WriteError,
     key::{Key, Keyspace},
-    record::{DeviceRecord, DeviceState, PolicyRecord, SeenRecord, TpmIdentity, Unreadable, decode, encode},
+    record::{
+        DeviceRecord, DeviceState, PolicyRecord, SeenRecord, SpentRecord, TpmIdentity, Unreadable, decode,
+        encode,
+    },
     store::{Commit, Guard, Put, Store, Stored},
     view::{View, decode_device, decode_owner},
 };
@@ -197,6 +200,20 @@ impl<S: Store> Registry for Ledger<S> {
     ) -> Result<Revision, WriteError> {
         let value = encode(&record)?;
         self.swap(&Key::Seen(id.clone()), value, expected).await
+    }
+
+    async fn spent(&self, id: &DeviceId) -> Result<Option<Versioned<SpentRecord>>, ReadError> {
+        self.read(&Key::Spent(id.clone())).await
+    }
+
+    async fn put_spent(
+        &self,
+        id: &DeviceId,
+        record: SpentRecord,
+        expected: Option<Revision>,
+    ) -> Result<Revision, WriteError> {
+        let value = encode(&record)?;
+        self.swap(&Key::Spent(id.clone()), value, expected).await
     }
 
     async fn watch(&self) -> Result<Watch, ReadError> {

@@ -5,7 +5,7 @@
 //! one file, and etcd; one conformance suite runs on both. It never sees a pre-shared key, only its digest.
 //! Refuses: to write what its readers would refuse, to let a generation or a policy's revision stand still, to give a
 //! tombstone's id, EK or PSK digest away again. A record that is not wholly understood refuses that device only.
-//! Who may call: `provisioner` (writes) and `attest-proxy` (reads, and writes what it saw). etcd-client and rusqlite
+//! Who may call: `provisioner` (writes) and `attest-proxy` (reads, and writes what it saw and what was spent). etcd-client and rusqlite
 //! are used here and nowhere else.
 //! An attacker who can write to the backend past us controls every byte read here; nothing read leads to a panic, and
 //! what does not fit is refused with a reason for the operator.
@@ -32,8 +32,8 @@ pub use open::open;
 pub use options::{Absent, ClientIdentity, Options, TlsFiles, User};
 pub use port::{Listing, Registry, Revision, UnreadableDevice, Versioned};
 pub use record::{
-    CertifiedTpm, DeviceRecord, DeviceState, EkTrust, PolicyRecord, PreviousPsk, PskSlots, SeenRecord,
-    TpmIdentity, Unreadable, Version1,
+    CertifiedTpm, Day, DeviceRecord, DeviceState, EkTrust, PolicyRecord, PreviousPsk, PskSlots, SeenRecord,
+    SpentRecord, TpmIdentity, Unreadable, Version1,
 };
 pub use snapshot::{Entry, Lookup, Snapshot, Unusable};
 pub use url::{Endpoint, InvalidRegistryUrl, RegistryUrl};

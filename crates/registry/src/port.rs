@@ -5,7 +5,7 @@ use domain::{DeviceId, PolicyName};
 
 use crate::{
     EnrolError, ReadError, Unreadable, Watch, WriteError,
-    record::{DeviceRecord, PolicyRecord, SeenRecord},
+    record::{DeviceRecord, PolicyRecord, SeenRecord, SpentRecord},
 };
 
 /// Which write a record is from. Every write compares it and swaps. Rises with every write to the backend.
@@ -13,7 +13,9 @@ use crate::{
 pub struct Revision(u64);
 
 impl Revision {
-    pub(crate) const fn new(number: u64) -> Self {
+    /// A backend's number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
@@ -119,6 +121,23 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
         &self,
         id: &DeviceId,
         record: SeenRecord,
+        expected: Option<Revision>,
+    ) -> Result<Revision, WriteError>;
+
+    /// Reads what a device spent.
+    ///
+    /// # Errors
+    /// A record that is not understood, or no answer.
+    async fn spent(&self, id: &DeviceId) -> Result<Option<Versioned<SpentRecord>>, ReadError>;
+
+    /// Writes what a device spent: the first time (`expected` is `None`), or over the record at `expected`.
+    ///
+    /// # Errors
+    /// The stored one is at another revision, or no answer.
+    async fn put_spent(
+        &self,
+        id: &DeviceId,
+        record: SpentRecord,
         expected: Option<Revision>,
     ) -> Result<Revision, WriteError>;
 

@@ -15,7 +15,7 @@ use domain::{DeviceId, FleetName, PolicyName, PskDigest, UnixTime};
 use crate::{
     Revision, Versioned,
     key::{Key, Keyspace},
-    record::{DeviceRecord, PolicyRecord, SeenRecord, Unreadable, encode},
+    record::{DeviceRecord, PolicyRecord, SeenRecord, SpentRecord, Unreadable, encode},
     store::Stored,
     view::View,
 };
@@ -76,6 +76,9 @@ pub enum Unusable {
     /// What was seen of it last is not understood, so that nothing can be called fresh.
     #[error("what was seen of it last cannot be read: {0}")]
     SeenUnreadable(Unreadable),
+    /// What it spent is not understood, so that nobody knows what is left.
+    #[error("what it spent cannot be read: {0}")]
+    SpentUnreadable(Unreadable),
     /// The key was replaced; it is not, or no longer, one of the device's.
     #[error("the pre-shared key was replaced")]
     PskEnded,
@@ -105,6 +108,7 @@ pub struct Snapshot {
     pub(crate) devices: Vec<(DeviceId, Result<Arc<Entry>, Unusable>)>,
     pub(crate) psks: HashMap<PskDigest, Slot>,
     pub(crate) seen: BTreeMap<DeviceId, Versioned<SeenRecord>>,
+    pub(crate) spent: BTreeMap<DeviceId, Versioned<SpentRecord>>,
     pub(crate) strays: Vec<String>,
 }
 
@@ -209,6 +213,17 @@ impl Snapshot {
     #[must_use]
     pub fn seen(&self, device: &DeviceId) -> Option<&Versioned<SeenRecord>> {
         self.seen.get(device)
+    }
+
+    /// What a device spent, as of this snapshot; see [`Update::Spent`](crate::Update::Spent) for newer.
+    #[must_use]
+    pub fn spent(&self, device: &DeviceId) -> Option<&Versioned<SpentRecord>> {
+        self.spent.get(device)
+    }
+
+    /// What every device spent.
+    pub fn all_spent(&self) -> impl Iterator<Item = (&DeviceId, &Versioned<SpentRecord>)> {
+        self.spent.iter()
     }
 
     /// Keys under the fleet's prefix that mean nothing to this program, escaped; the first hundred.

@@ -14,7 +14,7 @@ use domain::{DeviceId, PolicyName, PskDigest};
 use crate::{
     Versioned,
     key::{Key, Keyspace},
-    record::{DeviceRecord, DeviceState, PolicyRecord, SeenRecord, Unreadable, decode},
+    record::{DeviceRecord, DeviceState, PolicyRecord, SeenRecord, SpentRecord, Unreadable, decode},
     snapshot::{Entry, Good, Slot, Snapshot, Unusable},
     store::{Row, Stored},
 };
@@ -31,6 +31,8 @@ pub(crate) enum Effect {
     Snapshot,
     /// Only what was seen of this device is newer.
     Seen(DeviceId, Versioned<SeenRecord>),
+    /// Only what this device spent is another.
+    Spent(DeviceId, Option<Versioned<SpentRecord>>),
     /// Nothing that a snapshot holds.
     Nothing,
 }
@@ -51,6 +53,7 @@ struct Found {
     psks: HashMap<PskDigest, DeviceId>,
     policies: BTreeMap<PolicyName, Read<Arc<PolicyRecord>>>,
     seen: BTreeMap<DeviceId, Read<Versioned<SeenRecord>>>,
+    spent: BTreeMap<DeviceId, Read<Versioned<SpentRecord>>>,
     strays: BTreeSet<String>,
 }
 
@@ -90,6 +93,7 @@ impl View {
             Some(Key::Policy(name)) => self.policy(name, stored),
             Some(Key::Psk(digest)) => self.psk(text, digest, stored),
             Some(Key::Seen(id)) => return self.seen(id, stored),
+            Some(Key::Spent(id)) => return self.spent(id, stored),
             Some(Key::Ek(_)) => return Effect::Nothing,
             None => self.stray(text, stored.is_some()),
         }
@@ -147,6 +151,25 @@ impl View {
         }
     }
 
+    fn spent(&mut self, id: DeviceId, stored: Option<Stored>) -> Effect {
+        let Some(stored) = stored else {
+            return match self.found.spent.remove(&id) {
+                Some(Err(_)) => Effect::Snapshot,
+                Some(Ok(_)) => Effect::Spent(id, None),
+                None => Effect::Nothing,
+            };
+        };
+        let record = decode::<SpentRecord>(&stored.value).map(|value| Versioned {
+            value,
+            revision: stored.revision,
+        });
+        let before = self.found.spent.insert(id.clone(), record.clone());
+        match (before, record) {
+            (Some(Err(_)), _) | (_, Err(_)) => Effect::Snapshot,
+            (_, Ok(spent)) => Effect::Spent(id, Some(spent)),
+        }
+    }
+
     fn stray(&mut self, text: &str, there: bool) {
         let shown: String = text
             .chars()
@@ -196,6 +219,12 @@ impl View {
                 .iter()
                 .filter_map(|(id, seen)| Some((id.clone(), seen.as_ref().ok()?.clone())))
                 .collect(),
+            spent: self
+                .found
+                .spent
+                .iter()
+                .filter_map(|(id, spent)| Some((id.clone(), spent.as_ref().ok()?.clone())))
+                .collect(),
             strays: self.found.strays.iter().cloned().collect(),
             devices,
         })
@@ -223,6 +252,9 @@ impl View {
         let policy = self.policy_of(record)?;
         if let Some(Err(why)) = self.found.seen.get(id) {
             return Err(Unusable::SeenUnreadable(why.clone()));
+        }
+        if let Some(Err(why)) = self.found.spent.get(id) {
+            return Err(Unusable::SpentUnreadable(why.clone()));
         }
         let same = |m: &Made| Arc::ptr_eq(&m.record, record) && Arc::ptr_eq(&m.policy, policy);
         if let Some(made) = before.filter(same) {

@@ -9,7 +9,7 @@ use domain::DeviceId;
 
 use crate::{
     Snapshot, Versioned, WatchError,
-    record::SeenRecord,
+    record::{SeenRecord, SpentRecord},
     store::{Change, Changes},
     view::{Effect, View},
 };
@@ -21,6 +21,8 @@ pub enum Update {
     Snapshot(Arc<Snapshot>),
     /// A proxy accepted a quote of this device. Newer than the snapshot's.
     Seen(DeviceId, Versioned<SeenRecord>),
+    /// What this device spent is another; `None`: nothing, an operator took the record away. Newer than the snapshot's.
+    Spent(DeviceId, Option<Versioned<SpentRecord>>),
     /// The registry answered and has nothing that was not told before.
     Alive,
 }
@@ -76,6 +78,7 @@ impl Watch {
         self.pending
             .extend(effects.into_iter().rev().filter_map(|effect| match effect {
                 Effect::Seen(device, seen) => Some(Update::Seen(device, seen)),
+                Effect::Spent(device, spent) => Some(Update::Spent(device, spent)),
                 Effect::Snapshot | Effect::Nothing => None,
             }));
     }

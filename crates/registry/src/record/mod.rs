@@ -1,4 +1,4 @@
-//! The records that the registry holds, as JSON: devices, policies, and what was last seen of a device.
+//! The records that the registry holds, as JSON: devices, policies, what was last seen of a device, and what it spent.
 //!
 //! Owns: their shape (wire contract, "Registry layout") and the reading of it. A record is understood wholly or not at
 //! all: an unknown field, another version or a value out of bounds makes it [`Unreadable`], and whoever reads refuses
@@ -11,6 +11,7 @@ mod decode;
 mod device;
 mod policy;
 mod seen;
+mod spent;
 
 pub(crate) use decode::{decode, encode};
 
@@ -18,6 +19,7 @@ pub use decode::{MAX_RECORD_LEN, Unreadable, Version1};
 pub use device::{CertifiedTpm, DeviceRecord, DeviceState, EkTrust, PreviousPsk, PskSlots, TpmIdentity};
 pub use policy::{PolicyRecord, SESSION_TTL_MAX, SESSION_TTL_MIN};
 pub use seen::SeenRecord;
+pub use spent::{Day, SpentRecord};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What the proxies saw of a device last: counters of the last accepted quote. Their only write.
+//! What the proxies saw of a device last: counters of the last accepted quote.
 
 use domain::UnixTime;
 use serde::{Deserialize, Serialize};

@@ -9,8 +9,8 @@ use domain::{
 };
 use evidence::DeclaredPolicy;
 use registry::{
-    DeviceRecord, DeviceState, EkTrust, Options, PolicyRecord, PskSlots, Registry, RegistryUrl, SeenRecord,
-    Snapshot, TpmIdentity, Update, Version1, Watch,
+    Day, DeviceRecord, DeviceState, EkTrust, Options, PolicyRecord, PskSlots, Registry, RegistryUrl,
+    SeenRecord, Snapshot, SpentRecord, TpmIdentity, Update, Version1, Watch,
 };
 use tempfile::TempDir;
 use testkit::etcd::Etcd;
@@ -169,6 +169,15 @@ pub(crate) fn seen(reset_count: u32) -> SeenRecord {
         safe: true,
         firmware_version: 7,
         at: UnixTime::from_secs(2000),
+    }
+}
+
+pub(crate) fn spent(prompt_tokens: u64) -> SpentRecord {
+    SpentRecord {
+        version: Version1,
+        day: Day::of(UnixTime::from_secs(2000)),
+        prompt_tokens,
+        output_tokens: 3,
     }
 }
 

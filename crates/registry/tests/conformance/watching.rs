@@ -8,7 +8,7 @@ use registry::{
 };
 use tokio::time::{Instant, timeout};
 
-use crate::common::{Bench, change, device, edit, id, policy, policy_name, psk, seen, snapshot_where};
+use crate::common::{Bench, change, device, edit, id, policy, policy_name, psk, seen, snapshot_where, spent};
 
 const NOW: UnixTime = UnixTime::from_secs(3000);
 
@@ -145,7 +145,30 @@ pub(crate) async fn what_was_seen_is_told_alone(bench: &Bench) {
             assert_eq!((told.value, told.revision), (seen(1), revision));
         }
         Update::Snapshot(snapshot) => assert_eq!(snapshot.seen(&id("a")).unwrap().value, seen(1)),
-        Update::Alive => panic!("passed over"),
+        other @ (Update::Alive | Update::Spent(..)) => panic!("passed over: {other:?}"),
+    }
+}
+
+pub(crate) async fn what_was_spent_is_told_alone(bench: &Bench) {
+    bench.with_devices(&["a"]).await;
+    let mut watch = bench.registry.watch().await.unwrap();
+    snapshot_where(&mut watch, |s| s.entries().count() == 1).await;
+    let revision = bench.registry.put_spent(&id("a"), spent(7), None).await.unwrap();
+    match change(&mut watch).await {
+        Update::Spent(device, told) => {
+            let told = told.unwrap();
+            assert_eq!(device, id("a"));
+            assert_eq!((told.value, told.revision), (spent(7), revision));
+        }
+        Update::Snapshot(snapshot) => assert_eq!(snapshot.spent(&id("a")).unwrap().value, spent(7)),
+        other @ (Update::Alive | Update::Seen(..)) => panic!("passed over: {other:?}"),
+    }
+    // An operator gives the day's budget back.
+    bench.remove_raw("spent/a");
+    match change(&mut watch).await {
+        Update::Spent(device, told) => assert_eq!((device, told), (id("a"), None)),
+        Update::Snapshot(snapshot) => assert_eq!(snapshot.spent(&id("a")), None),
+        other @ (Update::Alive | Update::Seen(..)) => panic!("passed over: {other:?}"),
     }
 }
 
@@ -166,6 +189,7 @@ pub(crate) async fn each_broken_record_refuses_its_device_only(bench: &Bench) {
         "newer",
         "stolen",
         "seen-broken",
+        "spent-broken",
         "no-policy",
         "bad-policy",
         "good",
@@ -187,6 +211,7 @@ pub(crate) async fn each_broken_record_refuses_its_device_only(bench: &Bench) {
     bench.put_raw("devices/newer", r#"{"version":2,"device":"newer"}"#);
     bench.put_raw("devices/stolen", &json(&device("good")));
     bench.put_raw("seen/seen-broken", "{}");
+    bench.put_raw("spent/spent-broken", r#"{"version":1,"day":1}"#);
     bench.put_raw("devices/no-policy", &json(&under("no-policy", "nowhere")));
     bench.put_raw("devices/bad-policy", &json(&under("bad-policy", "broken")));
     bench.put_raw("policies/broken", r#"{"version":3}"#);
@@ -202,6 +227,7 @@ pub(crate) async fn each_broken_record_refuses_its_device_only(bench: &Bench) {
         &Unusable::Unreadable(Unreadable::OtherDevice(id("good")))
     );
     assert!(matches!(why("seen-broken"), Unusable::SeenUnreadable(_)));
+    assert!(matches!(why("spent-broken"), Unusable::SpentUnreadable(_)));
     assert_eq!(
         why("no-policy"),
         &Unusable::PolicyMissing("nowhere".parse().unwrap())

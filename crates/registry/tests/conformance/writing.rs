@@ -6,7 +6,7 @@ use domain::{EkDigest, PskDigest, TpmName, TpmPublic, UnixTime};
 use registry::{DeviceRecord, DeviceState, EnrolError, PreviousPsk, Registry, Revision, WriteError};
 use tokio::task::JoinSet;
 
-use crate::common::{Bench, device, edit, id, policy, policy_name, psk, seen};
+use crate::common::{Bench, device, edit, id, policy, policy_name, psk, seen, spent};
 
 /// Enrols all at once and returns how each fared.
 async fn race(registry: &Arc<dyn Registry>, records: Vec<DeviceRecord>) -> Vec<Result<Revision, EnrolError>> {
@@ -283,6 +283,20 @@ pub(crate) async fn what_was_seen_is_swapped(bench: &Bench) {
     let refused = registry.put_seen(&d, seen(3), Some(first)).await;
     assert!(matches!(refused, Err(WriteError::Stale { found: Some(found) }) if found == second));
     assert_eq!(registry.seen(&d).await.unwrap().unwrap().value, seen(2));
+}
+
+pub(crate) async fn what_was_spent_is_swapped(bench: &Bench) {
+    let registry = &*bench.registry;
+    let d = id("d");
+    assert_eq!(registry.spent(&d).await.unwrap(), None);
+    let first = registry.put_spent(&d, spent(1), None).await.unwrap();
+    // Two proxies that add to the same sum: one of them has to read again.
+    let refused = registry.put_spent(&d, spent(2), None).await;
+    assert!(matches!(refused, Err(WriteError::Stale { found: Some(found) }) if found == first));
+    let second = registry.put_spent(&d, spent(2), Some(first)).await.unwrap();
+    let refused = registry.put_spent(&d, spent(3), Some(first)).await;
+    assert!(matches!(refused, Err(WriteError::Stale { found: Some(found) }) if found == second));
+    assert_eq!(registry.spent(&d).await.unwrap().unwrap().value, spent(2));
 }
 
 pub(crate) async fn nothing_is_written_that_no_reader_takes(bench: &Bench) {

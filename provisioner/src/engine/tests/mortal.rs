@@ -14,8 +14,8 @@ use domain::{
     CredentialSecret, DeviceId, PcrSelection, PcrValues, PolicyName, SealedSecret, VolumeKeyDigest,
 };
 use registry::{
-    DeviceRecord, EnrolError, Listing, PolicyRecord, ReadError, Registry, Revision, SeenRecord, Versioned,
-    Watch, WriteError,
+    DeviceRecord, EnrolError, Listing, PolicyRecord, ReadError, Registry, Revision, SeenRecord, SpentRecord,
+    Versioned, Watch, WriteError,
 };
 use tpm::{AkHandle, AkInfo, EkAlg, EkInfo, Identity, SealError, SealedObject, Tcti, TpmError, UnsealError};
 
@@ -223,6 +223,17 @@ impl Registry for MortalRegistry {
         expected: Option<Revision>,
     ) -> Result<Revision, WriteError> {
         self.0.put_seen(id, record, expected).await
+    }
+    async fn spent(&self, id: &DeviceId) -> Result<Option<Versioned<SpentRecord>>, ReadError> {
+        self.0.spent(id).await
+    }
+    async fn put_spent(
+        &self,
+        id: &DeviceId,
+        record: SpentRecord,
+        expected: Option<Revision>,
+    ) -> Result<Revision, WriteError> {
+        self.0.put_spent(id, record, expected).await
     }
     async fn watch(&self) -> Result<Watch, ReadError> {
         self.0.watch().await

@@ -1,0 +1,130 @@
+//! The tokens of the day, shared with the other replicas and kept over a restart: through the registry.
+//!
+//! Owns: the task that adds what was counted here to the device's sum in the registry, by compare-and-swap, every
+//! few seconds and once more at the end. What the others added comes by the watch.
+//! Refuses: nothing. A registry that is away loses nothing but time: what could not be written is written later, unless
+//! the day has ended.
+
+use std::{sync::Arc, time::Duration};
+
+use registry::{Registry, Versioned, WriteError};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Meters, Shared};
+use crate::follow::{Follow, chain};
+
+/// How often sums are written. Each replica can overdraw a budget by what it admits in this time.
+pub const EVERY: Duration = Duration::from_secs(5);
+/// How often a sum is tried that other replicas write at the same time.
+const ATTEMPTS: usize = 8;
+
+/// Writes sums for as long as the program lives.
+pub async fn run(meters: Arc<Meters>, follow: Arc<Follow>) {
+    let mut tick = interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Some(registry) = follow.registry() {
+            write(&meters, registry).await;
+        }
+    }
+}
+
+/// Writes what is not written yet, of all devices. What fails stays for the next time.
+pub async fn write(meters: &Meters, registry: &dyn Registry) {
+    for (device, account) in meters.all() {
+        if let Err(error) = add(meters, registry, &device, &account).await {
+            tracing::warn!(target: "registry", %device, error = %chain(&error), "what the device spent could not be written yet");
+            // The next one would wait as long.
+            return;
+        }
+    }
+}
+
+async fn add(
+    meters: &Meters,
+    registry: &dyn Registry,
+    device: &domain::DeviceId,
+    account: &Shared,
+) -> Result<(), WriteError> {
+    for _ in 0..ATTEMPTS {
+        let Some(writing) = account.lock().to_write(meters.now()) else {
+            return Ok(());
+        };
+        match registry
+            .put_spent(device, writing.record.clone(), writing.over)
+            .await
+        {
+            Ok(revision) => {
+                let value = writing.record.clone();
+                account.lock().written(&writing, Versioned { value, revision });
+                return Ok(());
+            }
+            Err(WriteError::Stale { .. }) => {
+                let found = registry.spent(device).await?;
+                account.lock().relearn(found);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use domain::UnixTime;
+    use registry::Options;
+
+    use super::super::{Allowance, Framing, Tokens};
+    use super::*;
+    use crate::clock::Clock;
+
+    fn use_up(meters: &Meters, device: &domain::DeviceId) {
+        let allowance = Allowance {
+            output_tokens: NonZeroU64::new(1000),
+            ..Allowance::default()
+        };
+        let mut ticket = meters.admit(device, &allowance, 0).unwrap().unwrap();
+        ticket.sent();
+        ticket.answered(true, Framing::Whole);
+        ticket.passed(b"{\"prompt_eval_count\":10,\"eval_count\":3}");
+        ticket.ended();
+    }
+
+    #[tokio::test]
+    async fn two_replicas_add_to_one_sum() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("registry.db").display());
+        let registry = registry::open(
+            &url.parse().unwrap(),
+            &Options::default(),
+            &"demo".parse().unwrap(),
+        )
+        .await
+        .unwrap();
+        let clock = Clock::Other(Arc::new(|| UnixTime::from_secs(43_200)));
+        let replicas = [Meters::new(clock.clone()), Meters::new(clock.clone())];
+        let device = "kiosk-1".parse().unwrap();
+        for round in 1..=3 {
+            for replica in &replicas {
+                use_up(replica, &device);
+                write(replica, &*registry).await;
+            }
+            let stored = registry.spent(&device).await.unwrap().unwrap().value;
+            assert_eq!(
+                (stored.prompt_tokens, stored.output_tokens),
+                (20 * round, 6 * round)
+            );
+        }
+        // A third one, started later, knows it from the registry.
+        let late = Meters::new(clock);
+        late.told(&device, registry.spent(&device).await.unwrap());
+        let spent = Tokens {
+            prompt: 60,
+            output: 18,
+        };
+        assert_eq!(late.used(&device), (0, spent));
+    }
+}
