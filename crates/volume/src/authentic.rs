@@ -15,7 +15,7 @@ use ring::{hkdf, hmac};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    KeyslotId,
+    HeaderFault, KeyslotId,
     kdf::Pbkdf2,
     metadata::{self, Decimal},
     validate::{Layout, Slot},
@@ -49,6 +49,9 @@ pub enum NotAuthentic {
     /// The MAC does not verify: the header was changed.
     #[error("it was changed, or made by another tool")]
     Changed,
+    /// The copy that was not used is not damaged: it was made so that this crate passes it over, and another tool may use it.
+    #[error("its other copy was made to be read by some tools and not by others: {0}")]
+    TwoFaced(HeaderFault),
 }
 
 impl MacToken {

@@ -6,6 +6,8 @@
 
 use openssl::sha::Sha256;
 
+use crate::wellformed::MetadataFault;
+
 /// Bytes of the binary header.
 pub(crate) const LEN: usize = 4096;
 /// [`LEN`], for offsets.
@@ -14,6 +16,8 @@ pub(crate) const LEN_U64: u64 = 4096;
 pub(crate) const SIZES: [u64; 9] = [
     0x4000, 0x8000, 0x1_0000, 0x2_0000, 0x4_0000, 0x8_0000, 0x10_0000, 0x20_0000, 0x40_0000,
 ];
+/// Within these a header may be to find the second copy behind it.
+const SIZE_RANGE: std::ops::RangeInclusive<u64> = 0x4000..=0x40_0000;
 /// The header size that we write, as cryptsetup does by default.
 pub(crate) const DEFAULT_SIZE: u64 = 0x4000;
 /// The first copy's magic; LUKS1 has the same.
@@ -80,15 +84,24 @@ pub enum HeaderFault {
     /// Another checksum algorithm than SHA-256.
     #[error("its checksum algorithm is not sha256")]
     ChecksumAlgorithm,
-    /// A text that is not NUL-terminated UTF-8.
-    #[error("its label or UUID is not text")]
-    Text,
     /// The checksum does not match.
     #[error("its checksum does not match")]
     Checksum,
+    /// The checksum matches and the metadata break the rules of the format.
+    #[error(transparent)]
+    Metadata(MetadataFault),
     /// The device failed to read.
     #[error("it cannot be read: {0}")]
     Unreadable(std::io::ErrorKind),
+}
+
+impl HeaderFault {
+    /// Whether another tool may take this copy for a whole one. Damage is none to every reader; a copy whose checksum somebody
+    /// made to fit, or that has another kind of checksum, may be read by one that is less strict.
+    #[must_use]
+    pub const fn is_doubtful(self) -> bool {
+        matches!(self, Self::ChecksumAlgorithm | Self::Metadata(_))
+    }
 }
 
 impl BinaryHeader {
@@ -121,7 +134,8 @@ impl BinaryHeader {
             return Err(HeaderFault::Version(version));
         }
         let size = u64::from_be_bytes(array(bytes, 8));
-        if !SIZES.contains(&size) {
+        // Other sizes than the format's are refused where the metadata are judged: cryptsetup looks for the second copy behind them.
+        if !SIZE_RANGE.contains(&size) {
             return Err(HeaderFault::Size(size));
         }
         let offset = u64::from_be_bytes(array(bytes, 256));
@@ -138,22 +152,19 @@ impl BinaryHeader {
         Ok(Self {
             size,
             seqid: u64::from_be_bytes(array(bytes, 16)),
-            label: text::<48>(bytes, 24).ok_or(HeaderFault::Text)?,
+            label: shown::<48>(bytes, 24),
             salt: array(bytes, 104),
-            uuid: text::<40>(bytes, 168).ok_or(HeaderFault::Text)?,
+            uuid: shown::<40>(bytes, 168),
             offset,
         })
     }
 }
 
-/// Compares the checksum in `header` with one made over it and its JSON area.
+/// Compares the checksum in `header` with one made over it and its JSON area. What follows the 32 bytes in their field is looked at
+/// by nobody.
 pub(crate) fn verify(header: &[u8; LEN], json: &[u8]) -> Result<(), HeaderFault> {
-    let found: [u8; 64] = array(header, CHECKSUM.start);
-    let mut expected = [0; 64];
-    for (to, from) in expected.iter_mut().zip(checksum(header, json)) {
-        *to = from;
-    }
-    if found == expected {
+    let found: [u8; 32] = array(header, CHECKSUM.start);
+    if found == checksum(header, json) {
         Ok(())
     } else {
         Err(HeaderFault::Checksum)
@@ -190,6 +201,21 @@ fn array<const N: usize>(bytes: &[u8; LEN], at: usize) -> [u8; N] {
         .and_then(|rest| rest.first_chunk())
         .copied()
         .unwrap_or([0; N])
+}
+
+/// A text for people. One that is not terminated ends with its field, as cryptsetup has it, and bytes that are none are shown as `?`:
+/// a reader that refused them would read the other copy, and cryptsetup this one.
+fn shown<const N: usize>(bytes: &[u8; LEN], at: usize) -> String {
+    let field: [u8; N] = array(bytes, at);
+    let until_nul = field.split(|b| *b == 0).next().unwrap_or_default();
+    let most = until_nul.get(..N.saturating_sub(1)).unwrap_or(until_nul);
+    match std::str::from_utf8(most) {
+        Ok(text) => text.to_owned(),
+        Err(_) => most
+            .iter()
+            .map(|b| if b.is_ascii() { char::from(*b) } else { '?' })
+            .collect(),
+    }
 }
 
 fn text<const N: usize>(bytes: &[u8; LEN], at: usize) -> Option<String> {
@@ -250,12 +276,16 @@ mod tests {
         };
         assert_eq!(with(0, 0), HeaderFault::Magic);
         assert_eq!(with(7, 1), HeaderFault::Version(1));
-        assert_eq!(with(15, 1), HeaderFault::Size(0x4001));
+        assert_eq!(with(13, 0xff), HeaderFault::Size(0xff_4000));
         assert_eq!(with(8, 0xff), HeaderFault::Size(0xff00_0000_0000_4000));
         assert_eq!(with(263, 1), HeaderFault::Offset(1));
         assert_eq!(with(72, b'S'), HeaderFault::ChecksumAlgorithm);
-        assert_eq!(with(24, 0xff), HeaderFault::Text);
-        assert_eq!(with(168, 0xff), HeaderFault::Text);
+        let mut odd = good;
+        odd[24..72].fill(0xff);
+        odd[168] = 0xff;
+        let read = BinaryHeader::parse(&odd, Copy::Primary, 0).unwrap();
+        assert_eq!(read.label, "?".repeat(47));
+        assert!(read.uuid.starts_with("?11"));
         assert_eq!(
             BinaryHeader::parse(&good, Copy::Secondary, DEFAULT_SIZE),
             Err(HeaderFault::Magic)

@@ -1,8 +1,7 @@
 //! The header of a volume: which copy is used, and what it says.
 //!
-//! Owns: reading both copies, choosing between them and turning the chosen one into a valid [`Header`]. A broken first
-//! copy is no reason to give up: the second is used, and the header says so. A first copy that is whole but
-//! unsupported is the end: looking further would let an attacker choose.
+//! Owns: turning the chosen copy (see `copies`) into a valid [`Header`], and what is told of the other. A copy that is chosen and
+//! unsupported is the end: the other one is not asked.
 //! An attacker controls every byte. Memory is bounded by the largest header of the format, 4 MiB.
 
 use data_encoding::HEXLOWER;
@@ -14,10 +13,11 @@ use crate::{
     DataCipher, KeyslotId, OtpToken, OtpTokenError, SectorSize, Source, SystemdTpm2, TokenError, Tpm2Token,
     Unsupported,
     authentic::{self, MacToken},
-    binary::{self, BinaryHeader, Copy},
+    binary::BinaryHeader,
     compose::uuid,
     content_mac::{self, ContentToken},
-    metadata::{Metadata, MetadataError},
+    copies::{Chosen, choose},
+    metadata::Metadata,
     otp_token,
     recovery::{self, RecoveryToken},
     token,
@@ -51,6 +51,21 @@ pub enum CopyFault {
     Different,
 }
 
+impl HeaderCopy {
+    /// Why the copy that was not used may be the one that another tool uses, if it may.
+    #[must_use]
+    pub const fn doubt(self) -> Option<HeaderFault> {
+        match self {
+            Self::Primary(CopyFault::Broken(fault)) | Self::Secondary(CopyFault::Broken(fault))
+                if fault.is_doubtful() =>
+            {
+                Some(fault)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Display for HeaderCopy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -75,9 +90,17 @@ pub enum InspectError {
         /// What is wrong with the other.
         secondary: HeaderFault,
     },
-    /// The JSON area of a whole copy is none.
-    #[error(transparent)]
-    Metadata(#[from] MetadataError),
+    /// The first copy is of another version, such as LUKS1. No tool looks for a second one then.
+    #[error("this is a LUKS volume of version {0}, only version 2 is read")]
+    Version(u16),
+    /// The device ends before the headers and the room for keyslots do.
+    #[error("the headers need {needed} bytes, {found} are there: the volume is cut off")]
+    TooShort {
+        /// Bytes of both headers and the room for keyslots.
+        needed: u64,
+        /// Bytes that there are.
+        found: u64,
+    },
     /// Well-formed, and refused.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
@@ -255,25 +278,8 @@ pub(crate) struct Loaded {
 /// As [`inspect`], for who changes a header.
 pub(crate) fn load(source: &impl Source) -> Result<Loaded, InspectError> {
     let device_len = source.len().map_err(InspectError::Io)?;
-    let primary = read_copy(source, Copy::Primary, 0);
-    let secondary = match &primary {
-        Ok(first) => read_copy(source, Copy::Secondary, first.binary.size),
-        Err(_) => search_secondary(source),
-    };
-    let (chosen, copy) = match (primary, secondary) {
-        (Ok(first), Ok(second)) if second.binary.seqid > first.binary.seqid => {
-            (second, HeaderCopy::Secondary(CopyFault::Older))
-        }
-        (Ok(first), Ok(second)) if second.binary.seqid < first.binary.seqid => {
-            (first, HeaderCopy::Primary(CopyFault::Older))
-        }
-        (Ok(first), Ok(second)) if first.says(&second) => (first, HeaderCopy::Both),
-        (Ok(first), Ok(_)) => (first, HeaderCopy::Primary(CopyFault::Different)),
-        (Ok(first), Err(why)) => (first, HeaderCopy::Primary(CopyFault::Broken(why))),
-        (Err(why), Ok(second)) => (second, HeaderCopy::Secondary(CopyFault::Broken(why))),
-        (Err(primary), Err(secondary)) => return Err(InspectError::NoHeader { primary, secondary }),
-    };
-    let metadata = Metadata::parse(&chosen.json)?;
+    let Chosen { whole: chosen, copy } = choose(source, device_len)?;
+    let metadata = Metadata::new(&chosen.metadata).map_err(|e| Unsupported::Field(e.to_string()))?;
     let layout = Layout::new(&metadata, chosen.binary.size, device_len)?;
     let (tokens, unusable) = parsed(&metadata, token::TYPE, SystemdTpm2::from_json);
     let (sealed, _) = parsed(&metadata, token::TYPE, Tpm2Token::from_json);
@@ -310,52 +316,6 @@ pub(crate) fn load(source: &impl Source) -> Result<Loaded, InspectError> {
         metadata,
         size,
     })
-}
-
-/// One copy whose checksum matches.
-struct WholeCopy {
-    binary: BinaryHeader,
-    json: Vec<u8>,
-}
-
-impl WholeCopy {
-    /// Whether the other copy says the same; only salt, place and checksum differ.
-    fn says(&self, other: &Self) -> bool {
-        let one = (&self.binary.uuid, &self.binary.label, &self.json);
-        one == (&other.binary.uuid, &other.binary.label, &other.json)
-    }
-}
-
-fn read_copy(source: &impl Source, copy: Copy, at: u64) -> Result<WholeCopy, HeaderFault> {
-    let read = |buffer: &mut [u8], offset| {
-        source.read_at(buffer, offset).map_err(|e| match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => HeaderFault::Truncated,
-            kind => HeaderFault::Unreadable(kind),
-        })
-    };
-    let mut bytes = [0; binary::LEN];
-    read(&mut bytes, at)?;
-    let header = BinaryHeader::parse(&bytes, copy, at)?;
-    // One of nine sizes up to 4 MiB, so neither the subtraction nor the conversion fails.
-    let json_len = header.size.saturating_sub(binary::LEN_U64);
-    let mut json = vec![0; usize::try_from(json_len).map_err(|_| HeaderFault::Size(header.size))?];
-    read(&mut json, at.saturating_add(binary::LEN_U64))?;
-    binary::verify(&bytes, &json)?;
-    Ok(WholeCopy { binary: header, json })
-}
-
-/// Without a first copy the place of the second is not known: it is at one of the sizes that a header can have.
-fn search_secondary(source: &impl Source) -> Result<WholeCopy, HeaderFault> {
-    let mut fault = HeaderFault::Magic;
-    for at in binary::SIZES {
-        match read_copy(source, Copy::Secondary, at) {
-            Ok(copy) => return Ok(copy),
-            // The most telling fault: that of a place where there was a magic at least.
-            Err(HeaderFault::Magic | HeaderFault::Truncated) => {}
-            Err(other) => fault = other,
-        }
-    }
-    Err(fault)
 }
 
 /// The tokens of a type: those that its parser takes, and why it does not take the others.

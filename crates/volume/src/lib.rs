@@ -24,7 +24,9 @@ mod compose;
 mod config;
 mod content;
 mod content_mac;
+mod copies;
 mod create;
+mod describe;
 mod filesystem;
 mod folder;
 mod header;
@@ -51,15 +53,18 @@ mod target;
 mod testing;
 mod token;
 mod tpm2_token;
+mod unique;
 mod unsupported;
 mod validate;
 mod verify;
+mod wellformed;
 mod write;
 
 pub use authentic::NotAuthentic;
 pub use config::{ConfigError, DeviceConfig};
 pub use content::{ContentFile, InvalidContent};
 pub use create::{CreateError, Created, Existing, Options, Recipe, create, create_with};
+pub use describe::{Description, KeyslotFacts, SegmentFacts, describe};
 pub use filesystem::FilesystemError;
 pub use folder::Owners;
 pub use header::{CopyFault, Header, HeaderCopy, HeaderFault, InspectError, inspect};
@@ -67,7 +72,6 @@ pub use held::Holder;
 pub use image::{FilesystemIds, Image};
 pub use kdf::KdfError;
 pub use keyslot::{KeyslotError, passphrase_of};
-pub use metadata::MetadataError;
 pub use open::{
     ListEntry, OpenError, OpenVolume, ReadError, open, open_unauthenticated, open_with_passphrase,
     open_with_recovery_key,
@@ -85,4 +89,5 @@ pub use token::{KeyslotId, PrimaryAlg, SystemdTpm2, TokenError};
 pub use tpm2_token::{TokenPin, TokenSigned, Tpm2Token};
 pub use unsupported::{Place, Unsupported};
 pub use verify::{ContentState, FilesystemState, Verified, VerifyError, verify};
+pub use wellformed::{MetadataFault, Section};
 pub use write::{Output, Volume, write};

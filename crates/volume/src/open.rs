@@ -255,6 +255,10 @@ impl OpenVolume {
         let header = &self.header;
         let mac = header.mac(keyslot).ok_or(NotAuthentic::Missing)?;
         mac.verify(secret, header.uuid(), keyslot, &header.layout)?;
+        // The passphrase may go to cryptsetup next, which has to use the copy that is believed here.
+        if let Some(fault) = header.copy().doubt() {
+            return Err(NotAuthentic::TwoFaced(fault));
+        }
         self.generation = mac.generation();
         self.authenticated = true;
         Ok(())

@@ -11,6 +11,9 @@ pub(crate) const MAX_OBJECTS: usize = 32;
 /// Why a well-formed header is not used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsupported {
+    /// A field that is not known, or has another value than any that is: it may change how the bytes are to be understood.
+    #[error("the header has a field that is not supported: {0}")]
+    Field(String),
     /// `config.requirements` is there: the writer says that an old reader must not touch it.
     #[error("the header has requirements, which are not supported")]
     Requirements,
@@ -54,20 +57,6 @@ pub enum Unsupported {
     /// A keyslot number that is none, or that the digest names and the header lacks.
     #[error("{0:?} is no keyslot")]
     KeyslotName(String),
-    /// A keyslot that no digest names, or more than one.
-    #[error("keyslot {keyslot} is named by {digests} digests, exactly one is needed")]
-    Unassigned {
-        /// Which.
-        keyslot: KeyslotId,
-        /// How many name it.
-        digests: usize,
-    },
-    /// A digest of a segment that there is not.
-    #[error("a digest names the segment {0:?}, which is not there")]
-    SegmentName(String),
-    /// A token without a type, or with keyslots that are none.
-    #[error("token {0:?} has no type, or names a keyslot that is not there")]
-    Token(String),
     /// A key derivation of a kind that is not known.
     #[error("keyslot {0} has a key derivation that is neither pbkdf2 nor argon2i nor argon2id")]
     KdfType(KeyslotId),
@@ -97,12 +86,6 @@ pub enum Unsupported {
     /// Outside of its room, or not on its boundary.
     #[error("{0} lies outside of its room")]
     OutOfBounds(Place),
-    /// Two keyslots share bytes.
-    #[error("the areas of keyslots {0} and {1} overlap")]
-    Overlap(KeyslotId, KeyslotId),
-    /// The JSON area is not as long as it says.
-    #[error("the JSON area says that it has {0} bytes, which is not so")]
-    JsonSize(u64),
     /// The device ends before the data does.
     #[error("the volume needs {needed} bytes, {found} are there: it is cut off")]
     Truncated {
@@ -120,8 +103,6 @@ pub enum Place {
     Data,
     /// The digest of the volume key.
     Digest,
-    /// The room for keyslots.
-    KeyslotRoom,
     /// A keyslot.
     Keyslot(KeyslotId),
 }
@@ -131,7 +112,6 @@ impl std::fmt::Display for Place {
         match self {
             Self::Data => f.write_str("the data segment"),
             Self::Digest => f.write_str("the digest"),
-            Self::KeyslotRoom => f.write_str("the keyslot area"),
             Self::Keyslot(slot) => write!(f, "keyslot {slot}"),
         }
     }

@@ -1,8 +1,9 @@
 //! From metadata as it was written to a layout that may be used: everything that is not exactly what this crate
 //! writes, or what plain `cryptsetup luksFormat` makes with our cipher, is refused here with its name.
 //!
-//! Owns: the list of what is accepted. One `crypt` segment of one of our two ciphers, one PBKDF2 digest for it, keyslots of
-//! `aes-xts-plain64` with 4000 stripes; areas between the headers and the data, none over another; costs bounded.
+//! Owns: the list of what is accepted, of metadata that keep the rules of the format (`wellformed`) already: names name what is there,
+//! areas lie between headers and data, none over another. One `crypt` segment of one of our two ciphers, one PBKDF2 digest for it, keyslots of
+//! `aes-xts-plain64` with 4000 stripes; costs bounded.
 //! Refuses above all a null or unknown cipher (CVE-2025-59054, CVE-2025-58356: secrets written in clear into an
 //! attacker's volume), requirements and reencryption (CVE-2021-4122: crash recovery that decrypts).
 //! An attacker controls every value.
@@ -15,7 +16,6 @@ use data_encoding::BASE64;
 use crate::{
     KeyslotId, Place, Unsupported,
     antiforensic::STRIPES,
-    binary,
     kdf::{Argon2Kdf, Hash, Kdf, Pbkdf2},
     keyslot,
     metadata::{self, Decimal, Metadata},
@@ -23,8 +23,6 @@ use crate::{
     unsupported::MAX_OBJECTS,
 };
 
-/// The largest keyslot area that cryptsetup makes.
-const MAX_KEYSLOTS_SIZE: u64 = 128 << 20;
 /// Every area begins and ends on this boundary.
 const AREA_ALIGN: u64 = 4096;
 
@@ -38,13 +36,6 @@ pub(crate) struct Extent {
 impl Extent {
     fn end(self) -> Option<u64> {
         self.offset.checked_add(self.len)
-    }
-
-    fn overlaps(self, other: Self) -> bool {
-        match (self.end(), other.end()) {
-            (Some(end), Some(other_end)) => self.offset < other_end && other.offset < end,
-            _ => true,
-        }
     }
 }
 
@@ -88,26 +79,16 @@ impl Layout {
         if metadata.keyslots.len() > MAX_OBJECTS || metadata.tokens.len() > MAX_OBJECTS {
             return Err(Unsupported::TooMany);
         }
-        if config.json_size.0.checked_add(binary::LEN_U64) != Some(header_size) {
-            return Err(Unsupported::JsonSize(config.json_size.0));
-        }
-        let room = Extent {
-            offset: header_size.saturating_mul(2),
-            len: config.keyslots_size.0,
-        };
-        let room_end = room
-            .end()
-            .filter(|_| room.len <= MAX_KEYSLOTS_SIZE && room.len.is_multiple_of(AREA_ALIGN))
-            .ok_or(Unsupported::OutOfBounds(Place::KeyslotRoom))?;
+        // Within 136 MiB, by the rules of the format.
+        let room_start = header_size.saturating_mul(2);
+        let room_end = room_start.saturating_add(config.keyslots_size.0);
         let data = data(metadata, room_end, device_len)?;
         let mut all = BTreeMap::new();
         for (name, keyslot) in &metadata.keyslots {
             let id = KeyslotId::parse(name).ok_or_else(|| Unsupported::KeyslotName(name.clone()))?;
-            all.insert(id, slot(id, keyslot, data.cipher, room.offset, room_end)?);
+            all.insert(id, slot(id, keyslot, data.cipher, room_start, room_end)?);
         }
-        no_overlap(&all)?;
         let (digest, names) = digest(metadata)?;
-        let ids: Vec<KeyslotId> = all.keys().copied().collect();
         let mut slots = BTreeMap::new();
         for name in names {
             let found = KeyslotId::parse(name).and_then(|id| all.remove_entry(&id));
@@ -117,7 +98,6 @@ impl Layout {
         if slots.is_empty() {
             return Err(Unsupported::NoKeyslot);
         }
-        references(metadata, &ids)?;
         Ok(Self { slots, data, digest })
     }
 }
@@ -183,51 +163,6 @@ fn slot(
         af_hash: hash(place, &af.hash)?,
         kdf: slot_kdf(id, kdf)?,
     })
-}
-
-/// Whether all that names something names what is there, as cryptsetup wants it: each keyslot in one digest, digests of segments
-/// that exist, tokens of keyslots that exist.
-fn references(metadata: &Metadata, keyslots: &[KeyslotId]) -> Result<(), Unsupported> {
-    for keyslot in keyslots {
-        let name = keyslot.to_string();
-        let names = metadata.digests.values().flat_map(|digest| &digest.keyslots);
-        let digests = names.filter(|other| **other == name).count();
-        if digests != 1 {
-            return Err(Unsupported::Unassigned {
-                keyslot: *keyslot,
-                digests,
-            });
-        }
-    }
-    let named = metadata.digests.values().flat_map(|digest| &digest.segments);
-    for segment in named {
-        if !metadata.segments.contains_key(segment) {
-            return Err(Unsupported::SegmentName(segment.clone()));
-        }
-    }
-    for (number, token) in &metadata.tokens {
-        let exists = |name: &serde_json::Value| {
-            name.as_str()
-                .is_some_and(|name| metadata.keyslots.contains_key(name))
-        };
-        let has_type = token.get("type").is_some_and(serde_json::Value::is_string);
-        let keyslots = token.get("keyslots").and_then(serde_json::Value::as_array);
-        if !has_type || !keyslots.is_some_and(|names| names.iter().all(exists)) {
-            return Err(Unsupported::Token(number.clone()));
-        }
-    }
-    Ok(())
-}
-
-fn no_overlap(slots: &BTreeMap<KeyslotId, Slot>) -> Result<(), Unsupported> {
-    for (nth, (a, slot)) in slots.iter().enumerate() {
-        for (b, other) in slots.iter().skip(nth.saturating_add(1)) {
-            if slot.area.overlaps(other.area) {
-                return Err(Unsupported::Overlap(*a, *b));
-            }
-        }
-    }
-    Ok(())
 }
 
 fn data(metadata: &Metadata, room_end: u64, device_len: u64) -> Result<Data, Unsupported> {

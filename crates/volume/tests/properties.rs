@@ -16,7 +16,7 @@ use common::{
     touched::{Flipped, Touched},
 };
 use proptest::prelude::*;
-use volume::{HeaderCopy, inspect, open};
+use volume::{HeaderCopy, InspectError, inspect, open};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
@@ -26,8 +26,15 @@ proptest! {
     fn one_flip_in_one_copy_never_loses_a_volume(at in 0_usize..0x8000, bit in 0_u8..8) {
         let mut volume = Touched::new();
         volume.head[at] ^= 1 << bit;
+        // cryptsetup itself gives up a volume whose first copy is of another version.
+        if at == 6 || at == 7 {
+            prop_assert!(matches!(inspect(&volume), Err(InspectError::Version(_))));
+            return Ok(());
+        }
         let header = inspect(&volume).unwrap();
-        prop_assert_ne!(header.copy(), HeaderCopy::Both);
+        // The field of the checksum is longer than the checksum.
+        let unused = (480..512).contains(&(at % 0x4000));
+        prop_assert_eq!(header.copy() == HeaderCopy::Both, unused);
         prop_assert_eq!(header.tpm2_tokens().len(), 1);
     }
 

@@ -170,16 +170,22 @@ fn no_volume_and_a_truncated_one_are_told() {
         };
         assert!(inspect(&cut).is_err(), "{len}");
     }
-    for len in [0x8000, 1 << 20, SIZE - 1] {
+    for len in [0x8000, 1 << 20, (16 << 20) - 1, 16 << 20, SIZE - 1] {
         let cut = Touched {
             len,
             ..Touched::new()
         };
         let why = inspect(&cut);
-        assert!(
-            matches!(why, Err(InspectError::Unsupported(Unsupported::Truncated { needed: SIZE, found })) if found == len),
-            "{why:?}"
-        );
+        match why {
+            Err(InspectError::TooShort { needed, found }) => {
+                assert_eq!((needed, found), (16 << 20, len));
+                assert!(len < 16 << 20);
+            }
+            Err(InspectError::Unsupported(Unsupported::Truncated { needed: SIZE, found })) => {
+                assert!(found == len && len >= 16 << 20);
+            }
+            other => panic!("{other:?}"),
+        }
     }
     struct Gone;
     impl Source for Gone {

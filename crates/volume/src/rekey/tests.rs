@@ -340,13 +340,12 @@ fn nothing_new_finishes_what_was_left() {
 
 #[test]
 fn a_room_without_a_gap_is_full() {
-    let metadata = |size: u64| {
-        let text = format!(
-            r#"{{"keyslots":{{}},"tokens":{{}},"segments":{{}},"digests":{{}},"config":{{"json_size":"12288","keyslots_size":"{size}"}}}}"#
-        );
-        let mut area = text.into_bytes();
-        area.push(0);
-        Metadata::parse(&area).unwrap()
+    let metadata = |size: u64| -> Metadata {
+        serde_json::from_value(serde_json::json!({
+            "keyslots": {}, "tokens": {}, "segments": {}, "digests": {},
+            "config": {"json_size": "12288", "keyslots_size": size.to_string()}
+        }))
+        .unwrap()
     };
     let extent = |offset, len| Extent { offset, len };
     let taken = [extent(0x8000, 0x1000), extent(0xa000, 0x1000)];

@@ -1,6 +1,7 @@
 //! A volume to test with, and the stock tools that judge it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod headers;
 pub mod touched;
 
 use std::{

@@ -1,20 +1,96 @@
-//! `volume info`: what a header says, without any key.
+//! `volume info`: what a header says, without any key. One that is not opened here is described all the same, with the reason.
 //!
-//! Owns: the words. All of it is the word of whoever wrote the header: only opening authenticates it.
+//! Owns: the words. Refuses headers that break the rules of LUKS2, which say nothing. All of it is the word of whoever wrote the header: only opening authenticates it.
 
-use std::path::Path;
+use std::{fs::File, path::Path};
 
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use tpm::PolicyKey;
-use volume::{Header, KeyslotId, OtpToken, TokenError, TokenPin, Tpm2Token};
+use volume::{Description, Header, InspectError, KeyslotId, OtpToken, TokenError, TokenPin, Tpm2Token};
 
-use super::{header, opening::object};
+use super::{file_fault, opening::object, unopened};
 use crate::{failure::Failure, report::Reporter};
 
 pub(super) fn run(path: &Path, reporter: &mut dyn Reporter) -> Result<(), Failure> {
-    let (_, header) = header(path)?;
-    reporter.data(&text(path, &header), &json(&header))
+    let file = File::open(path).map_err(file_fault("open", path))?;
+    match volume::inspect(&file) {
+        Ok(header) => reporter.data(&text(path, &header), &json(&header)),
+        Err(InspectError::Unsupported(_)) => {
+            let described = volume::describe(&file).map_err(|e| unopened(path, e))?;
+            reporter.data(&foreign_text(path, &described), &foreign_json(&described))
+        }
+        Err(e) => Err(unopened(path, e)),
+    }
+}
+
+/// A header that is not opened here.
+fn foreign_text(path: &Path, header: &Description) -> String {
+    let mut text = format!("LUKS2 volume {}\n", path.display());
+    let mut line =
+        |label: &str, value: &str| text.push_str(&format!("  {label:<9} {}\n", value.escape_debug()));
+    line("uuid", &header.uuid);
+    if !header.label.is_empty() {
+        line("label", &header.label);
+    }
+    for segment in &header.segments {
+        let cipher = segment.cipher.as_deref().unwrap_or("no cipher");
+        let len = segment
+            .len
+            .map_or("to the end".to_owned(), |len| format!("{len} bytes"));
+        let mut said = format!("{}: {cipher}, {len} from {}", segment.kind, segment.offset);
+        if let Some(sector) = segment.sector {
+            said.push_str(&format!(", sectors of {sector} bytes"));
+        }
+        if let Some(integrity) = &segment.integrity {
+            said.push_str(&format!(", integrity {integrity}"));
+        }
+        line("segment", &said);
+    }
+    line(
+        "header",
+        &format!("{}, written {} times", header.copy, header.seqid),
+    );
+    for keyslot in &header.keyslots {
+        let kdf = keyslot.kdf.as_deref().unwrap_or("no key derivation");
+        let said = format!(
+            "{}: {}, a key of {} bits, {kdf}",
+            keyslot.number, keyslot.kind, keyslot.key_bits
+        );
+        line("keyslot", &said);
+    }
+    for token in &header.tokens {
+        line("token", &format!("of the type {token}"));
+    }
+    if !header.requirements.is_empty() {
+        line("requires", &header.requirements.join(", "));
+    }
+    let why = header.refused.as_ref().map(ToString::to_string);
+    line("refused", &why.unwrap_or_default());
+    text
+}
+
+fn foreign_json(header: &Description) -> Value {
+    let segments = header.segments.iter().map(|segment| {
+        json!({
+            "segment": segment.number, "type": segment.kind, "cipher": segment.cipher, "offset": segment.offset,
+            "bytes": segment.len, "sector-size": segment.sector, "integrity": segment.integrity,
+        })
+    });
+    let keyslots = header.keyslots.iter().map(|keyslot| {
+        json!({ "keyslot": keyslot.number, "type": keyslot.kind, "key-bits": keyslot.key_bits, "kdf": keyslot.kdf })
+    });
+    json!({
+        "uuid": header.uuid,
+        "label": header.label,
+        "headers": header.copy.to_string(),
+        "sequence": header.seqid,
+        "segments": segments.collect::<Vec<_>>(),
+        "keyslots": keyslots.collect::<Vec<_>>(),
+        "tokens": header.tokens,
+        "requirements": header.requirements,
+        "refused": header.refused.as_ref().map(ToString::to_string),
+    })
 }
 
 fn text(path: &Path, header: &Header) -> String {
