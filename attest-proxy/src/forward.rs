@@ -5,6 +5,7 @@
 //! but those of the connection.
 
 use bytes::Bytes;
+use domain::ModelPattern;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header, response};
 use http_body_util::{BodyExt as _, Full, Limited};
 
@@ -48,7 +49,7 @@ pub async fn forward(
     headers: &HeaderMap,
     to: Forward,
     body: Vec<u8>,
-    models: &[String],
+    models: &[ModelPattern],
 ) -> Result<Response<Body>, UpstreamError> {
     let request = outgoing(upstream.host(), method, headers, to, body);
     let (mut parts, stream) = upstream.send(request).await?.into_parts();
@@ -106,7 +107,7 @@ async fn cut(
     mut parts: response::Parts,
     stream: Stream,
     class: Class,
-    models: &[String],
+    models: &[ModelPattern],
 ) -> Result<Response<Body>, UpstreamError> {
     let status = parts.status.as_u16();
     let whole = Limited::new(stream, listing::MAX_LEN)

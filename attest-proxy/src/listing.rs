@@ -3,6 +3,7 @@
 //! Owns: `/api/tags`, `/api/ps` and `/v1/models` (lists), and `/api/show`, out of which the model's prompt and template
 //! are taken. Pure. The upstream is trusted; what it says of other models is not for this device.
 
+use domain::ModelPattern;
 use serde_json::Value;
 
 use crate::{body::allows, routes::Class};
@@ -12,7 +13,7 @@ pub const MAX_LEN: usize = 8 << 20;
 
 /// Cuts an answer down. `None`: it is not what such an answer looks like, and nothing of it is passed on.
 #[must_use]
-pub fn cut(class: Class, answer: &[u8], models: &[String]) -> Option<Vec<u8>> {
+pub fn cut(class: Class, answer: &[u8], models: &[ModelPattern]) -> Option<Vec<u8>> {
     let mut value: Value = serde_json::from_slice(answer).ok()?;
     let object = value.as_object_mut()?;
     match class {
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     fn cut_text(class: Class, answer: &str, models: &[&str]) -> Option<String> {
-        let models: Vec<String> = models.iter().map(|m| (*m).to_owned()).collect();
+        let models: Vec<ModelPattern> = models.iter().map(|m| m.parse().unwrap()).collect();
         cut(class, answer.as_bytes(), &models).map(|b| String::from_utf8(b).unwrap())
     }
 

@@ -11,6 +11,7 @@
 mod known;
 mod rewrite;
 
+use domain::ModelPattern;
 use protocol::Refusal;
 
 use crate::routes::Class;
@@ -51,7 +52,7 @@ impl BodyError {
 ///
 /// # Errors
 /// [`BodyError`]; nothing of the body is forwarded then.
-pub fn judge(class: Class, body: &[u8], models: &[String]) -> Result<Judged, BodyError> {
+pub fn judge(class: Class, body: &[u8], models: &[ModelPattern]) -> Result<Judged, BodyError> {
     if matches!(class, Class::Plain | Class::List) {
         // The head checks have refused a body here already; whatever came, nothing goes on.
         return Ok(Judged { bytes: Vec::new() });
@@ -74,38 +75,18 @@ pub fn judge(class: Class, body: &[u8], models: &[String]) -> Result<Judged, Bod
     }
 }
 
-/// Whether a policy's list has a model: by its exact name, or by `*`. What runs in a cloud leaves the house and is
-/// never meant by `*`; nor is a name that Ollama would trim or fold before it looks at its end.
+/// Whether a policy's list has a model.
 #[must_use]
-pub fn allows(models: &[String], model: &str) -> bool {
-    models
-        .iter()
-        .any(|m| m == model || (m == "*" && is_plain(model) && !leaves(model)))
-}
-
-/// Letters, digits and the marks of a model's name, all ASCII.
-fn is_plain(model: &str) -> bool {
-    let mark = |b: u8| matches!(b, b'.' | b'_' | b'-' | b':' | b'/' | b'@');
-    !model.is_empty() && model.bytes().all(|b| b.is_ascii_alphanumeric() || mark(b))
-}
-
-/// Ollama does not mind the case of `cloud`.
-fn leaves(model: &str) -> bool {
-    [":cloud", "-cloud"].iter().any(|end| {
-        model
-            .len()
-            .checked_sub(end.len())
-            .and_then(|at| model.get(at..))
-            .is_some_and(|tail| tail.eq_ignore_ascii_case(end))
-    })
+pub fn allows(models: &[ModelPattern], model: &str) -> bool {
+    models.iter().any(|pattern| pattern.allows(model))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn list(names: &[&str]) -> Vec<String> {
-        names.iter().map(|n| (*n).to_owned()).collect()
+    fn list(names: &[&str]) -> Vec<ModelPattern> {
+        names.iter().map(|n| n.parse().unwrap()).collect()
     }
 
     fn inference(body: &str) -> Result<Judged, BodyError> {

@@ -182,7 +182,10 @@ pub fn policy(evidence: bool) -> PolicyRecord {
     PolicyRecord {
         version: Version1,
         revision: 1,
-        models: vec!["smollm2:135m".into()],
+        models: vec!["smollm2:135m".parse().unwrap()],
+        endpoints: None,
+        options: domain::OptionRules::default(),
+        limits: domain::Limits::default(),
         session_ttl: 600,
         evidence: evidence.then(|| DeclaredPolicy::exact(HashAlg::Sha256, good_pcrs()).unwrap()),
     }

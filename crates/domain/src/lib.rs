@@ -13,6 +13,7 @@ pub mod pcr;
 pub mod secret;
 pub mod time;
 pub mod tpm;
+pub mod usage;
 
 pub use audience::Audience;
 pub use digest::{CertificateDigest, EkDigest, PskDigest, Sha256Digest, VolumeKeyDigest};
@@ -22,3 +23,4 @@ pub use pcr::{HashAlg, PcrIndex, PcrSelection, PcrValue, PcrValues};
 pub use secret::{CredentialSecret, FleetRoot, Pin, Psk, SealedSecret, VolumeKey};
 pub use time::UnixTime;
 pub use tpm::{TpmName, TpmPublic};
+pub use usage::{Endpoint, Limits, ModelPattern, OptionRules, Part};

@@ -8,12 +8,11 @@ use std::collections::BTreeMap;
 use domain::{HashAlg, PcrSelection, PolicyName, ProfileName};
 
 use crate::{
-    evidence::{For, evidence_policy, refuse_resettable},
-    fleet::{
-        Cipher, DEVICE_PLACEHOLDER, Device, EkKind, Fleet, KeyStore, Policy, Profile, TpmStore, VolumeSpec,
-    },
+    evidence::refuse_resettable,
+    fleet::{Cipher, DEVICE_PLACEHOLDER, Device, EkKind, Fleet, KeyStore, Profile, TpmStore, VolumeSpec},
     hint::nearest_or_list,
-    leaf::{AkHandle, ByteSize, CipherName, KeyStoreName, SessionTtl, TctiText},
+    leaf::{AkHandle, ByteSize, CipherName, KeyStoreName, TctiText},
+    policy::policy,
     raw,
     walk::{Entries, Findings, Spot},
 };
@@ -97,55 +96,6 @@ fn recipients(raw: &raw::EscrowSection, findings: &mut Findings) -> Vec<String> 
         }
     }
     keys
-}
-
-fn policy(raw: &Spot<raw::PolicySection>, findings: &mut Findings) -> Option<Policy> {
-    let section = &raw.value;
-    let models = section
-        .models
-        .as_ref()
-        .and_then(|models| model_names(models, findings));
-    let evidence = match &section.evidence {
-        None => Some(None),
-        Some(evidence) => evidence_policy(evidence, For::Fleet, findings).map(Some),
-    };
-    Some(Policy {
-        models: models?,
-        session_ttl: section
-            .session_ttl
-            .as_ref()
-            .map_or(SessionTtl::DEFAULT, |ttl| ttl.value)
-            .0,
-        evidence: evidence?,
-    })
-}
-
-fn model_names(models: &Spot<Vec<Spot<String>>>, findings: &mut Findings) -> Option<Vec<String>> {
-    if models.value.is_empty() {
-        let hint = Some("name the models, as in [\"smollm2:135m\"], or \"*\" for any".to_owned());
-        findings.push(models.span.clone(), "no model is allowed", hint);
-        return None;
-    }
-    let mut names: Vec<String> = Vec::with_capacity(models.value.len());
-    for model in &models.value {
-        let name = &model.value;
-        if name.is_empty() || name.len() > 255 || !name.bytes().all(|b| b.is_ascii_graphic()) {
-            let hint = Some("1 to 255 visible ASCII characters, as `ollama list` prints them".to_owned());
-            findings.push(
-                model.span.clone(),
-                format!("{name:?} is not the name of a model"),
-                hint,
-            );
-        } else if name != "*" && name.contains('*') {
-            let hint = Some("names are exact; only \"*\" alone stands for any".to_owned());
-            findings.push(model.span.clone(), format!("`{name}` is a pattern"), hint);
-        } else if names.contains(name) {
-            findings.push(model.span.clone(), format!("`{name}` is named twice"), None);
-        } else {
-            names.push(name.clone());
-        }
-    }
-    Some(names)
 }
 
 fn profile(raw: &Spot<raw::ProfileSection>, findings: &mut Findings) -> Option<Profile> {

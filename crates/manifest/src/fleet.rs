@@ -3,10 +3,12 @@
 //! Owns: the types that the programs plan with. `non_exhaustive`: only [`crate::parse`] makes them, so whoever
 //! holds one holds something checked.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use domain::{Audience, DeviceId, EkDigest, FleetName, PcrSelection, PolicyName, ProfileName};
-use evidence::{DeclaredPolicy, certificate::DenyRule};
+use evidence::certificate::DenyRule;
+
+use crate::policy::Policy;
 
 /// A whole fleet: what its devices are, must prove and may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,18 +30,6 @@ pub struct Fleet {
     pub profiles: BTreeMap<ProfileName, Profile>,
     /// The devices, in the manifest's order; their ids are unique, and their profile and policy exist.
     pub devices: Vec<Device>,
-}
-
-/// What a device must prove and may do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Policy {
-    /// Exact model names, at least one; `*` stands for any.
-    pub models: Vec<String>,
-    /// How long a session lasts: 1 minute to 1 hour, whole seconds.
-    pub session_ttl: Duration,
-    /// What a quote must show; `None`: the pre-shared key alone is enough.
-    pub evidence: Option<DeclaredPolicy>,
 }
 
 /// What the devices of one kind share.

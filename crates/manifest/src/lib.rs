@@ -13,15 +13,15 @@ mod evidence;
 mod fleet;
 mod hint;
 mod leaf;
+mod policy;
 mod raw;
 mod trust;
 mod walk;
 
 pub use diagnostics::{Diagnostics, Finding, Position};
 pub use evidence::parse_evidence;
-pub use fleet::{
-    Cipher, Device, EkChain, EkKind, EkTrust, Fleet, KeyStore, Policy, Profile, TpmStore, VolumeSpec,
-};
+pub use fleet::{Cipher, Device, EkChain, EkKind, EkTrust, Fleet, KeyStore, Profile, TpmStore, VolumeSpec};
+pub use policy::Policy;
 
 use walk::{Findings, Read as _, Spot};
 

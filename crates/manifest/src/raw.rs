@@ -6,12 +6,12 @@
 use domain::{Audience, DeviceId, FleetName, HashAlg, PcrIndex, PolicyName, ProfileName};
 
 use crate::{
-    evidence::EvidenceSection,
     fleet::{EkKind, EkTrust},
     leaf::{
-        AkHandle, ByteSize, CipherName, KeyStoreName, ProxyUrl, RegistryText, SessionTtl, TctiText,
-        VersionOne, VolumePath,
+        AkHandle, ByteSize, CipherName, KeyStoreName, ProxyUrl, RegistryText, TctiText, VersionOne,
+        VolumePath,
     },
+    policy::PolicySection,
     walk::{Entries, Spot, section},
 };
 
@@ -52,18 +52,6 @@ section! {
     EscrowSection as "escrow" {
         /// Their age keys (age1…, public halves): each volume's recovery key is encrypted to all of them.
         required "recipients" recipients: Vec<Spot<String>>,
-    }
-}
-
-section! {
-    /// What a device must prove and may do.
-    PolicySection as "policy" {
-        /// Exact model names; "*" is any.
-        required "models" models: Vec<Spot<String>>,
-        /// How long a session lasts, 1m to 1h (10m when absent).
-        optional "session-ttl" session_ttl: SessionTtl,
-        /// What a quote must show; when absent, the pre-shared key alone is enough.
-        optional "evidence" evidence: EvidenceSection,
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use domain::{HashAlg, PcrIndex, PcrValue, UnixTime};
+use domain::{Endpoint, HashAlg, Part, PcrIndex, PcrValue, UnixTime};
 use evidence::DenyList;
 use manifest::{EkKind, EkTrust, Fleet, KeyStore, parse};
 use sha2::{Digest as _, Sha256};
@@ -47,7 +47,8 @@ fn the_demo_expects_what_the_demo_measures() {
         evidence.parts().exact[&pcr(11)],
         extended_once("signalbox demo: kernel image")
     );
-    assert_eq!(policy.models, ["smollm2:135m"]);
+    assert_eq!(policy.models, ["smollm2:135m".parse().unwrap()]);
+    assert!(policy.endpoints.is_none() && policy.options.is_none() && policy.limits.is_none());
     assert_eq!(policy.session_ttl, Duration::from_secs(600));
 }
 
@@ -95,6 +96,24 @@ fn the_kiosk_fleet_uses_every_key() {
     };
     assert_eq!(allowed.len(), 2);
     assert!(kiosk.measured_boot);
+}
+
+#[test]
+fn the_kiosks_may_chat_within_bounds() {
+    let fleet = fleet(KIOSKS);
+    let (_, kiosk) = fleet.of(&fleet.devices[0]).unwrap();
+    let endpoints = kiosk.endpoints.as_ref().unwrap();
+    assert!(endpoints.contains(&Endpoint::Chat) && !endpoints.contains(&Endpoint::Generate));
+    let options = &kiosk.options;
+    assert_eq!(options.keep_alive.min().unwrap().get(), 60);
+    assert_eq!(options.keep_alive.max().unwrap().get(), 1800);
+    assert_eq!(options.max_num_ctx.unwrap().get(), 8192);
+    assert_eq!(options.max_num_predict.unwrap().get(), 1024);
+    assert!(options.refuses(Part::System) && !options.refuses(Part::Tools));
+    assert_eq!(kiosk.limits.requests_per_minute.unwrap().get(), 30);
+    assert_eq!(kiosk.limits.streams.unwrap().get(), 2);
+    assert_eq!(kiosk.limits.prompt_tokens_per_day.unwrap().get(), 500_000);
+    assert_eq!(kiosk.limits.output_tokens_per_day.unwrap().get(), 200_000);
 }
 
 #[test]
@@ -203,6 +222,8 @@ fn schema_and_reader_know_the_same_keys() {
     for (definition, text) in [
         ("fleet", "[fleet]\n0 = 1\n"),
         ("policy", "[policies.a]\n0 = 1\n"),
+        ("options", "[policies.a.options]\n0 = 1\n"),
+        ("limits", "[policies.a.limits]\n0 = 1\n"),
         ("evidence", "[policies.a.evidence]\n0 = 1\n"),
         ("golden-set", "[policies.a.evidence.golden.x]\n0 = 1\n"),
         ("image-statement", "[policies.a.evidence.statement]\n0 = 1\n"),

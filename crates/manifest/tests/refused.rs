@@ -244,7 +244,22 @@ fn leaves_that_are_refused() {
 fn policies_that_are_refused() {
     let models = "[\"smollm2:135m\"]";
     assert_eq!(message(models, "[]"), "no model is allowed");
-    assert_eq!(message(models, "[\"llama*\"]"), "`llama*` is a pattern");
+    assert_eq!(
+        message(models, "[\"*:cloud\"]"),
+        "`*:cloud` would never allow anything: no pattern means a model of a cloud"
+    );
+    let many: Vec<String> = (0..257).map(|n| format!("\"m{n}\"")).collect();
+    assert_eq!(
+        message(models, &format!("[{}]", many.join(","))),
+        "257 models are named"
+    );
+    assert!(
+        parse(
+            "fleet.toml",
+            &GOOD.replace(models, "[\"llama*\", \"x:1b-cloud\"]")
+        )
+        .is_ok()
+    );
     assert_eq!(message(models, "[\"a\", \"a\"]"), "`a` is named twice");
     assert_eq!(message(models, "[\"a b\"]"), "\"a b\" is not the name of a model");
     assert_eq!(message(models, "\"a\""), "expected an array, found a string");
@@ -273,6 +288,71 @@ fn policies_that_are_refused() {
         "[policies.kiosk.evidence]\nallow-uninitialised = true\n[policies.kiosk.evidence.pcrs]",
     );
     assert!(parse("fleet.toml", &forced).is_ok());
+}
+
+#[test]
+fn what_a_policy_cannot_allow() {
+    let ttl = "session-ttl = \"10m\"";
+    let with = |more: &str| message(ttl, &format!("{ttl}\n{more}"));
+    let (text, hint) = one(ttl, &format!("{ttl}\nendpoints = [\"/api/chats\"]"));
+    assert_eq!(text, "`/api/chats` is not an endpoint that can be allowed");
+    assert_eq!(hint.as_deref(), Some("did you mean `/api/chat`?"));
+    assert_eq!(
+        with("endpoints = [\"/api/pull\"]"),
+        "`/api/pull` is not an endpoint that can be allowed"
+    );
+    assert_eq!(with("endpoints = []"), "no endpoint is allowed");
+    assert_eq!(
+        with("endpoints = [\"/api/chat\", \"/api/chat\"]"),
+        "`/api/chat` is named twice"
+    );
+    assert_eq!(
+        with("options = { refuse = [\"systm\"] }"),
+        "`systm` is no part of a request that can be refused"
+    );
+    assert_eq!(
+        with("options = { refuse = [\"raw\", \"raw\"] }"),
+        "`raw` is named twice"
+    );
+    let bounds = "a model stays loaded for 1 second to 7 days, in whole seconds";
+    for time in ["0s", "8days", "1500ms"] {
+        assert_eq!(
+            with(&format!("options = {{ max-keep-alive = \"{time}\" }}")),
+            bounds
+        );
+    }
+    assert_eq!(
+        with("options = { min-keep-alive = \"-1\" }"),
+        "`-1` is not a duration"
+    );
+    assert_eq!(
+        with("options = { min-keep-alive = \"2m\", max-keep-alive = \"1m\" }"),
+        "the least keep-alive is longer than the longest"
+    );
+    for tokens in ["0", "4294967296"] {
+        let told = "a number of tokens is 1 to 4294967295";
+        assert_eq!(with(&format!("options = {{ max-num-ctx = {tokens} }}")), told);
+    }
+    assert_eq!(
+        with("options = { max-num-predict = -1 }"),
+        "expected an integer of 0 or more"
+    );
+    assert_eq!(
+        with("limits = { streams = 0 }"),
+        "a limit of streams is 1 to 10000"
+    );
+    assert_eq!(
+        with("limits = { requests-per-minute = 1000001 }"),
+        "a limit of requests per minute is 1 to 1000000"
+    );
+    assert_eq!(
+        with("limits = { output-tokens-per-day = 1.5 }"),
+        "expected an integer, found a float"
+    );
+    assert_eq!(
+        with("limits = { tokens-per-day = 1 }"),
+        "unknown key `tokens-per-day`"
+    );
 }
 
 #[test]

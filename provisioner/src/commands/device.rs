@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     cli::{DeviceCommand, FleetArgs},
     failure::Failure,
-    plan::{Proof, Refusal, demands},
+    plan::{Proof, Refusal, allowances, demands},
     report::{Reporter, ak_name},
     settings::fleet_registry,
 };
@@ -77,6 +77,7 @@ async fn show(id: &DeviceId, fleet: &FleetArgs, reporter: &mut dyn Reporter) -> 
         "generation": record.generation,
         "enrolled-at": record.enrolled_at,
         "last-attested-at": seen.as_ref().map(|seen| seen.at),
+        "allows": policy.as_ref().map(allows),
         "asks": policy.as_ref().map(|policy| demands(policy.evidence.as_ref())),
         "proof": proof.map(|proof| proof.to_string()),
     });
@@ -130,6 +131,9 @@ fn text(
         None => line("attested", "never"),
     }
     if let Some(policy) = policy {
+        for (label, allowed) in allowances(policy) {
+            line(label, &allowed);
+        }
         for (nth, demand) in demands(policy.evidence.as_ref()).iter().enumerate() {
             line(if nth == 0 { "asks" } else { "" }, demand);
         }
@@ -187,6 +191,16 @@ async fn switch(
 async fn read(registry: &dyn Registry, id: &DeviceId) -> Result<Versioned<DeviceRecord>, Failure> {
     let record = registry.device(id).await.map_err(Failure::registry)?;
     record.ok_or_else(|| Refusal::NotRegistered(id.clone()).into())
+}
+
+/// What the policy allows, under the names of its record.
+fn allows(policy: &PolicyRecord) -> serde_json::Value {
+    json!({
+        "models": policy.models,
+        "endpoints": policy.endpoints,
+        "options": policy.options,
+        "limits": policy.limits,
+    })
 }
 
 fn proof(policy: &PolicyRecord, record: &DeviceRecord) -> Proof {

@@ -3,6 +3,7 @@
 //! Owns: the steps and their order. Steps that cannot be undone are a type of their own, [`Irreversible`], and the
 //! engine takes them only with a [`Confirmed`], which only a matching plan digest makes.
 
+mod allow;
 mod decide;
 mod demand;
 mod proof;
@@ -24,6 +25,7 @@ use serde::{Serialize, Serializer};
 use tpm::{AkHandle, EkAlg, Tcti};
 use volume::{DataCipher, DeviceConfig};
 
+pub(crate) use allow::allowances;
 pub(crate) use decide::{AkSeen, Observed, Registered, VolumeSeen, decide, policy_step};
 pub(crate) use demand::demands;
 pub(crate) use proof::Proof;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{DevicePlan, Irreversible, Plan, PolicyStep, Step, demands};
+use super::{DevicePlan, Irreversible, Plan, PolicyStep, Step, allowances, demands};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,7 +28,9 @@ impl fmt::Display for PolicyStep {
         };
         writeln!(f, "policy {}", self.policy)?;
         writeln!(f, "  do     {what} (revision {})", self.record.revision)?;
-        writeln!(f, "  models {}", self.record.models.join(", "))?;
+        for (label, allowed) in allowances(&self.record) {
+            writeln!(f, "  {label:<6} {allowed}")?;
+        }
         for (nth, demand) in demands(self.record.evidence.as_ref()).iter().enumerate() {
             writeln!(f, "  {:<6} {demand}", if nth == 0 { "asks" } else { "" })?;
         }

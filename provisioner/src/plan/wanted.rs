@@ -161,6 +161,9 @@ pub(crate) fn policy_record(policy: &Policy) -> PolicyRecord {
         version: Version1,
         revision: 1,
         models: policy.models.clone(),
+        endpoints: policy.endpoints.clone(),
+        options: policy.options.clone(),
+        limits: policy.limits,
         session_ttl: policy.session_ttl.as_secs(),
         evidence: policy.evidence.clone(),
     }

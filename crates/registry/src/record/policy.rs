@@ -1,5 +1,8 @@
 //! A policy: what its devices must prove, and what they may do.
 
+use std::collections::BTreeSet;
+
+use domain::{Endpoint, Limits, ModelPattern, OptionRules, usage::MODELS_MAX};
 use evidence::DeclaredPolicy;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
@@ -10,9 +13,6 @@ pub const SESSION_TTL_MIN: u64 = 60;
 /// The longest session that a policy may allow, in seconds.
 pub const SESSION_TTL_MAX: u64 = 3600;
 
-const MAX_MODELS: usize = 256;
-const MAX_MODEL_LEN: usize = 256;
-
 /// A policy as the manifest declared it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,9 +21,18 @@ pub struct PolicyRecord {
     pub version: Version1,
     /// Rises with every edit; sessions of an older revision end.
     pub revision: u64,
-    /// The models that a device may use, by exact name; `*` is any. At most 256 of at most 256 bytes.
+    /// The models that a device may use, by name or pattern. At most [`MODELS_MAX`].
     #[serde(deserialize_with = "models")]
-    pub models: Vec<String>,
+    pub models: Vec<ModelPattern>,
+    /// The endpoints that a device may use. Absent: all that a policy can name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<BTreeSet<Endpoint>>,
+    /// Which options a device may set, and how far.
+    #[serde(default, skip_serializing_if = "OptionRules::is_none")]
+    pub options: OptionRules,
+    /// How much a device may use.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
     /// How long a session lasts, in seconds, [`SESSION_TTL_MIN`] to [`SESSION_TTL_MAX`].
     #[serde(deserialize_with = "session_ttl")]
     pub session_ttl: u64,
@@ -32,17 +41,29 @@ pub struct PolicyRecord {
     pub evidence: Option<DeclaredPolicy>,
 }
 
-fn models<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let models = Vec::<String>::deserialize(deserializer)?;
-    let fit = models.len() <= MAX_MODELS
-        && models
-            .iter()
-            .all(|m| (1..=MAX_MODEL_LEN).contains(&m.len()) && !m.chars().any(char::is_control));
-    if fit {
+impl PolicyRecord {
+    /// Whether a device may use an endpoint.
+    #[must_use]
+    pub fn allows_endpoint(&self, endpoint: Endpoint) -> bool {
+        self.endpoints
+            .as_ref()
+            .is_none_or(|list| list.contains(&endpoint))
+    }
+
+    /// Whether a device may use a model.
+    #[must_use]
+    pub fn allows_model(&self, model: &str) -> bool {
+        self.models.iter().any(|pattern| pattern.allows(model))
+    }
+}
+
+fn models<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ModelPattern>, D::Error> {
+    let models = Vec::<ModelPattern>::deserialize(deserializer)?;
+    if models.len() <= MODELS_MAX {
         Ok(models)
     } else {
         Err(D::Error::custom(format_args!(
-            "models are at most {MAX_MODELS} names of 1 to {MAX_MODEL_LEN} bytes"
+            "at most {MODELS_MAX} models are named"
         )))
     }
 }
@@ -115,5 +136,53 @@ mod tests {
                 "{from} -> {to}"
             );
         }
+    }
+
+    #[test]
+    fn a_record_of_before_allows_every_endpoint_and_option() {
+        let record = read(&policy("null")).unwrap();
+        assert!(
+            Endpoint::ALL
+                .iter()
+                .all(|endpoint| record.allows_endpoint(*endpoint))
+        );
+        assert!(record.options.is_none() && record.limits.is_none());
+        let json = serde_json::to_string(&record).unwrap();
+        for key in ["endpoints", "options", "limits"] {
+            assert!(!json.contains(key), "{key} is written though it says nothing");
+        }
+    }
+
+    #[test]
+    fn endpoints_options_and_limits_are_read_whole_or_not_at_all() {
+        let with = |more: &str| policy("null").replace("\"session_ttl\"", &format!("{more},\"session_ttl\""));
+        let good = read(&with(
+            r#""endpoints":["/api/chat"],"options":{"max_num_ctx":4096},"limits":{"streams":2}"#,
+        ))
+        .unwrap();
+        assert!(good.allows_endpoint(Endpoint::Chat) && !good.allows_endpoint(Endpoint::Generate));
+        assert_eq!(good.limits.streams.unwrap().get(), 2);
+        assert!(
+            !read(&with(r#""endpoints":[]"#))
+                .unwrap()
+                .allows_endpoint(Endpoint::Tags)
+        );
+        for bad in [
+            r#""endpoints":["/api/pull"]"#,
+            r#""endpoints":"/api/chat""#,
+            r#""options":{"max_ctx":1}"#,
+            r#""options":{"refuse":["everything"]}"#,
+            r#""limits":{"streams":0}"#,
+            r#""quota":{}"#,
+        ] {
+            assert!(matches!(read(&with(bad)), Err(Unreadable::Malformed(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn models_are_names_and_patterns() {
+        let record = read(&policy("null").replace("smollm2:135m", "smollm2:*")).unwrap();
+        assert!(record.allows_model("smollm2:135m") && !record.allows_model("smollm2:cloud"));
+        assert!(!record.allows_model("other"));
     }
 }

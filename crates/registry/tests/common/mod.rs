@@ -154,7 +154,10 @@ pub(crate) fn policy(revision: u64) -> PolicyRecord {
     PolicyRecord {
         version: Version1,
         revision,
-        models: vec!["smollm2:135m".to_owned()],
+        models: vec!["smollm2:135m".parse().unwrap()],
+        endpoints: None,
+        options: domain::OptionRules::default(),
+        limits: domain::Limits::default(),
         session_ttl: 600,
         evidence: Some(DeclaredPolicy::exact(HashAlg::Sha256, BTreeMap::from([(seven, value)])).unwrap()),
     }
