@@ -1,13 +1,17 @@
 //! Properties of all records: what is written is read, and nothing more than that is.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
 
 use domain::{
-    CertificateDigest, EkDigest, HashAlg, PcrIndex, PcrValue, PskDigest, TpmName, TpmPublic, UnixTime,
-    VolumeKeyDigest,
+    CertificateDigest, EkDigest, Endpoint, HashAlg, Limits, OptionRules, Part, PcrIndex, PcrValue, PskDigest,
+    TpmName, TpmPublic, UnixTime, VolumeKeyDigest,
+    usage::{KeepAliveRange, REQUESTS_PER_MINUTE_MAX, STREAMS_MAX, TOKENS_PER_DAY_MAX},
 };
 use evidence::{DeclaredPolicy, GoldenSet, Mix};
-use proptest::{collection::btree_map, collection::vec, option, prelude::*};
+use proptest::{collection::btree_map, collection::vec, option, prelude::*, sample};
 use serde_json::Value;
 
 use super::*;
@@ -106,13 +110,51 @@ fn objects(value: &Value) -> usize {
 }
 
 prop_compose! {
+    fn options()(
+        keep_alive in option::of((1..1000_u32, 0..1000_u32)),
+        max_num_ctx in option::of(any::<NonZeroU32>()),
+        max_num_predict in option::of(any::<NonZeroU32>()),
+        refuse in sample::subsequence(Part::ALL, 0..=Part::ALL.len()),
+    ) -> OptionRules {
+        let range = keep_alive.map(|(min, more)| {
+            KeepAliveRange::new(NonZeroU32::new(min), NonZeroU32::new(min + more)).unwrap()
+        });
+        OptionRules {
+            keep_alive: range.unwrap_or_default(),
+            max_num_ctx,
+            max_num_predict,
+            refuse: refuse.into_iter().collect(),
+        }
+    }
+}
+
+prop_compose! {
+    fn limits()(
+        requests in option::of(1..=REQUESTS_PER_MINUTE_MAX),
+        streams in option::of(1..=STREAMS_MAX),
+        prompt in option::of(1..=TOKENS_PER_DAY_MAX),
+        output in option::of(1..=TOKENS_PER_DAY_MAX),
+    ) -> Limits {
+        Limits {
+            requests_per_minute: requests.map(|n| n.try_into().unwrap()),
+            streams: streams.map(|n| n.try_into().unwrap()),
+            prompt_tokens_per_day: prompt.map(|n| n.try_into().unwrap()),
+            output_tokens_per_day: output.map(|n| n.try_into().unwrap()),
+        }
+    }
+}
+
+prop_compose! {
     fn policy()(
         revision in any::<u64>(),
-        models in vec("[ -~]{1,40}", 0..20),
+        models in vec("[!-~]{1,40}".prop_map(|text| text.parse().unwrap()), 0..20),
+        endpoints in option::of(sample::subsequence(Endpoint::ALL, 0..=Endpoint::ALL.len())),
+        options in options(),
+        limits in limits(),
         session_ttl in SESSION_TTL_MIN..=SESSION_TTL_MAX,
         evidence in option::of(evidence()),
     ) -> PolicyRecord {
-        PolicyRecord { version: Version1, revision, models, session_ttl, evidence }
+        PolicyRecord { version: Version1, revision, models, endpoints: endpoints.map(|list| list.into_iter().collect::<BTreeSet<_>>()), options, limits, session_ttl, evidence }
     }
 }
 
