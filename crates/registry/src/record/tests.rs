@@ -201,7 +201,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_record_is_never_read(record in device(), cut in any::<prop::sample::Index>()) {
+    fn a_cut_record_is_never_read(record in device(), cut in any::<sample::Index>()) {
         let json = encode(&record).unwrap();
         let part = &json[..cut.index(json.len())];
         prop_assert!(matches!(decode::<DeviceRecord>(part), Err(Unreadable::Malformed(_))));
