@@ -28,7 +28,7 @@ pub struct Finding {
 /// Runs every check.
 pub async fn run(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![finding("configuration", Ok(format!("fleet {}", settings.fleet)))];
-    let key = keys::load(settings).map(|ring| format!("key {}", ring.current().id()));
+    let key = keys::load(settings).map(|keys| format!("key {}", keys.ring.current().id()));
     findings.push(finding("fleet key", key.map_err(|e| e.to_string())));
     if let Some(files) = &settings.tls {
         let loaded = tls::load(files).map(|_| format!("{}", files.cert.display()));

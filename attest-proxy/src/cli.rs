@@ -14,9 +14,11 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
+    audit::verify::Verifier,
     check,
     clock::Clock,
-    config::{EXAMPLE, Settings},
+    config::{EXAMPLE, FleetKeyFile, Settings},
+    keys::{self, StorageKeys},
     log::{self, Format, Verbosity},
     server::Server,
 };
@@ -68,6 +70,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Read an audit log.
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Print a configuration to begin with.
     Config {
         /// A complete, commented file that parses.
@@ -80,6 +87,38 @@ enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Say whether a log is whole, or the first line at which it is not.
+    ///
+    /// Files are read in the order given, as one chain: the oldest first. The hashes show every change inside them;
+    /// with the fleet's key, from the configuration or from --key, so does a log that was written anew from end to
+    /// end. Whole lines cut off at the very end leave no trace: the last number is to be compared with the metric
+    /// attest_proxy_audit_sequence. Exit 0 when it is whole, also when a crash cut off its last line; 1 when not.
+    Verify {
+        /// A configuration, for the fleet's keys in it.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// A root key of before: its id and its file.
+        #[arg(long, value_name = "ID=FILE", value_parser = key_file)]
+        key: Vec<FleetKeyFile>,
+        /// Print one JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+        /// The log's files.
+        #[arg(required = true, value_name = "LOG")]
+        files: Vec<PathBuf>,
+    },
+}
+
+fn key_file(text: &str) -> Result<FleetKeyFile, String> {
+    let (id, file) = text.split_once('=').ok_or("write it like k0=old.key")?;
+    Ok(FleetKeyFile {
+        id: id.parse().map_err(|e: domain::id::InvalidId| e.to_string())?,
+        file: file.into(),
+    })
 }
 
 /// Runs the program.
@@ -97,6 +136,15 @@ pub fn run() -> ExitCode {
         Command::Check { config, json } => {
             read(&config).and_then(|settings| on_runtime(checked(settings, json)))
         }
+        Command::Audit {
+            command:
+                AuditCommand::Verify {
+                    config,
+                    key,
+                    json,
+                    files,
+                },
+        } => verify(config.as_deref(), &key, json, &files),
         Command::Config { example: _ } => print(EXAMPLE.as_bytes()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -212,6 +260,43 @@ async fn checked(settings: Settings, json: bool) -> Result<(), Failure> {
             code: 1,
             message: None,
         })
+    }
+}
+
+fn verify(
+    config: Option<&Path>,
+    more: &[FleetKeyFile],
+    json: bool,
+    files: &[PathBuf],
+) -> Result<(), Failure> {
+    let mut known = match config {
+        Some(path) => keys::load(&read(path)?).map_err(|e| failed(&e))?.storage,
+        None => Vec::new(),
+    };
+    for key in more {
+        known.push(StorageKeys::read(key).map_err(|e| failed(&e))?);
+    }
+    let mut verifier = Verifier::new((!known.is_empty()).then_some(&known));
+    for path in files {
+        let file = std::fs::File::open(path)
+            .map_err(|e| failed(&format_args!("cannot read {}: {e}", path.display())))?;
+        let name = path.display().to_string();
+        if let Err(broken) = verifier.file(&name, io::BufReader::new(file)) {
+            if json {
+                let object = serde_json::json!({
+                    "ok": false, "file": broken.file, "line": broken.line, "why": broken.why.to_string(),
+                });
+                print(format!("{object}\n").as_bytes())?;
+            }
+            return Err(failed(&broken));
+        }
+    }
+    let report = verifier.report();
+    if json {
+        let object = serde_json::json!({ "ok": true, "report": report });
+        print(format!("{object}\n").as_bytes())
+    } else {
+        print(format!("whole: {report}\n").as_bytes())
     }
 }
 

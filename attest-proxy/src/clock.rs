@@ -32,6 +32,18 @@ impl Clock {
             Self::Other(now) => now(),
         }
     }
+
+    /// The same in milliseconds since 1970, for what is written down.
+    #[must_use]
+    pub fn millis(&self) -> u64 {
+        match self {
+            Self::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            }
+            Self::Other(now) => now().as_secs().saturating_mul(1000),
+        }
+    }
 }
 
 impl fmt::Debug for Clock {

@@ -119,6 +119,12 @@ impl Follow {
         self.registry.get().map(|registry| &**registry)
     }
 
+    /// How old the registry's last sign of life may be.
+    #[must_use]
+    pub const fn max_age(&self) -> Duration {
+        self.max_age
+    }
+
     /// How well the registry is known.
     #[must_use]
     pub fn standing(&self) -> Standing {

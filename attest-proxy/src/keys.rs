@@ -1,7 +1,8 @@
 //! The fleet's root keys, read from their files.
 //!
 //! Owns: the file's format (base64 of 32 bytes and at most one line end) and who may read it: the owner alone.
-//! Refuses: to keep the root; only the keys derived from it leave this module.
+//! Refuses: to keep the root; only the keys derived from it leave this module: those of the contract (`protocol`), and two
+//! for what this program keeps on disk, each by HKDF-SHA256 (RFC 5869, empty salt) under a label of its own.
 //! An attacker controls nothing here, unless the file lies open: then it is refused.
 
 use std::{
@@ -12,14 +13,19 @@ use std::{
 };
 
 use data_encoding::BASE64;
-use domain::FleetRoot;
+use domain::{FleetRoot, KeyId};
 use protocol::{FleetKeys, KeyRing};
+use ring::{aead, hkdf, hmac};
 use zeroize::Zeroizing;
 
 use crate::config::{FleetKeyFile, Settings};
 
 /// Base64 of 32 bytes, and room to notice that there is more.
 const MAX_FILE: u64 = 64;
+/// HKDF `info` of the key under which lines of the audit log are authenticated.
+const AUDIT_LABEL: &[u8] = b"signalbox/audit-key/1";
+/// HKDF `info` of the key that seals the registry's snapshot on disk.
+const SNAPSHOT_LABEL: &[u8] = b"signalbox/snapshot-key/1";
 
 /// Why there is no key ring. The text never has any of the file's content.
 #[derive(Debug, thiserror::Error)]
@@ -54,21 +60,110 @@ pub enum KeyError {
     },
 }
 
+/// All that is derived from a fleet's roots.
+pub struct Loaded {
+    /// The keys of the wire contract.
+    pub ring: KeyRing,
+    /// The keys for what is on disk: those of the current root first.
+    pub storage: Vec<StorageKeys>,
+}
+
+/// The keys of one root for what this program keeps on disk.
+pub struct StorageKeys {
+    id: KeyId,
+    audit: hmac::Key,
+    snapshot: aead::LessSafeKey,
+}
+
+impl StorageKeys {
+    /// Derives the keys of `root`, which the operator named `id`.
+    #[must_use]
+    pub fn derive(id: KeyId, root: &FleetRoot) -> Self {
+        let prk = root.expose(|bytes| hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(bytes));
+        let audit = hmac::Key::new(hmac::HMAC_SHA256, expand(&prk, AUDIT_LABEL).as_slice());
+        let snapshot = expand(&prk, SNAPSHOT_LABEL);
+        #[expect(clippy::expect_used, reason = "a key of AES-256 has 32 bytes")]
+        let snapshot =
+            aead::UnboundKey::new(&aead::AES_256_GCM, snapshot.as_slice()).expect("a key of 32 bytes");
+        Self {
+            id,
+            audit,
+            snapshot: aead::LessSafeKey::new(snapshot),
+        }
+    }
+
+    /// Reads a root from its file and derives the keys.
+    ///
+    /// # Errors
+    /// [`KeyError`], naming the file.
+    pub fn read(key: &FleetKeyFile) -> Result<Self, KeyError> {
+        Ok(Self::derive(key.id.clone(), &read(&key.file)?))
+    }
+
+    /// The root's name.
+    #[must_use]
+    pub const fn id(&self) -> &KeyId {
+        &self.id
+    }
+
+    /// Authenticates lines of the audit log.
+    #[must_use]
+    pub const fn audit(&self) -> &hmac::Key {
+        &self.audit
+    }
+
+    /// Seals the registry's snapshot.
+    #[must_use]
+    pub const fn snapshot(&self) -> &aead::LessSafeKey {
+        &self.snapshot
+    }
+}
+
+impl std::fmt::Debug for StorageKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StorageKeys({})", self.id)
+    }
+}
+
 /// Reads the current and, if there is one, the previous root, and derives the keys.
 ///
 /// # Errors
 /// [`KeyError`], naming the file.
-pub fn load(settings: &Settings) -> Result<KeyRing, KeyError> {
-    let current = derive(&settings.fleet_key)?;
+pub fn load(settings: &Settings) -> Result<Loaded, KeyError> {
+    let (current, storage) = derive(&settings.fleet_key)?;
+    let mut storage = vec![storage];
     let previous = match &settings.previous_fleet_key {
-        Some(previous) => Some((derive(&previous.key)?, previous.until)),
+        Some(previous) => {
+            let (keys, old) = derive(&previous.key)?;
+            storage.push(old);
+            Some((keys, previous.until))
+        }
         None => None,
     };
-    Ok(KeyRing::new(current, previous))
+    Ok(Loaded {
+        ring: KeyRing::new(current, previous),
+        storage,
+    })
 }
 
-fn derive(key: &FleetKeyFile) -> Result<FleetKeys, KeyError> {
-    Ok(FleetKeys::derive(key.id.clone(), &read(&key.file)?))
+fn derive(key: &FleetKeyFile) -> Result<(FleetKeys, StorageKeys), KeyError> {
+    let root = read(&key.file)?;
+    Ok((
+        FleetKeys::derive(key.id.clone(), &root),
+        StorageKeys::derive(key.id.clone(), &root),
+    ))
+}
+
+fn expand(prk: &hkdf::Prk, label: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut key = Zeroizing::new([0; 32]);
+    #[expect(
+        clippy::expect_used,
+        reason = "HKDF-SHA256 gives up to 255 * 32 bytes; 32 are asked for"
+    )]
+    prk.expand(&[label], hmac::HMAC_SHA256)
+        .and_then(|okm| okm.fill(key.as_mut_slice()))
+        .expect("32 bytes of HKDF-SHA256");
+    key
 }
 
 fn read(path: &Path) -> Result<FleetRoot, KeyError> {

@@ -6,7 +6,9 @@
 //! [`forward`] over [`upstream`]. [`service`] holds it together, [`respond`] is the one place where a refusal becomes an
 //! answer, [`server`] listens. The library is there for `main` and for the tests; nothing else depends on it.
 
+pub mod account;
 pub mod attest;
+pub mod audit;
 pub mod body;
 pub mod check;
 pub mod cli;

@@ -1,6 +1,6 @@
-//! The operator's log: one line per decision, as text or as JSON, on stderr.
+//! The operator's log: one line per request, when its answer is over, as text or as JSON, on stderr.
 //!
-//! Owns: what is in a line. The device, the refusal's code, the whole verdict in sentences (`why`) and as data (`failed`, a JSON
+//! Owns: what is in a line (docs/operating.md has the fields). The device, the refusal's code, the whole verdict in sentences (`why`) and as data (`failed`, a JSON
 //! array), the first digits of the PSK's digest; and the alert for evidence that is older than what was seen.
 //! Refuses: to hold a PSK, a prompt, a token, a query or a header. Other crates log warnings at most, because what they
 //! say at finer levels is not ours to vouch for. A stranger's path is escaped and cut.
@@ -8,12 +8,12 @@
 use std::time::Duration;
 
 use domain::{DeviceId, PskDigest};
-use http::request::Parts;
-use protocol::Refusal;
+use http::Method;
 use tracing::Level;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
+    account::Account,
     gate::Who,
     verdict::{Comparison, Verdict},
 };
@@ -32,7 +32,8 @@ pub enum Format {
 }
 
 /// What is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Verbosity {
     /// Failures of the proxy itself.
     Error,
@@ -50,7 +51,10 @@ pub fn init(format: Format, verbosity: Verbosity) {
         Verbosity::Warn => Level::WARN,
         Verbosity::Info => Level::INFO,
     };
-    let ours = ["decision", "alert", "registry", "upstream", "server"].map(|target| (target, level));
+    let ours = [
+        "decision", "alert", "audit", "registry", "upstream", "server", "traces",
+    ]
+    .map(|target| (target, level));
     let filter = Targets::new()
         .with_default(level.min(Level::WARN))
         .with_targets(ours);
@@ -62,59 +66,96 @@ pub fn init(format: Format, verbosity: Verbosity) {
     };
 }
 
-/// One decision.
-pub(crate) struct Line<'a> {
-    pub(crate) refusal: Option<Refusal>,
-    pub(crate) who: Who,
-    pub(crate) why: &'a str,
-    pub(crate) verdict: Option<&'a Verdict>,
+/// The line of a request, once its answer is over.
+pub(crate) fn access(account: &Account, took: Duration) {
+    let refused = account.refusal.is_some();
+    if !refused && !tracing::enabled!(target: "decision", Level::INFO) {
+        return;
+    }
+    let (psk, device) = named(&account.who);
+    let request = account.request();
+    let (device, psk) = (device.map(tracing::field::display), psk.map(PskDigest::short));
+    let (method, path) = (
+        account.method.as_str(),
+        account.path.as_deref().unwrap_or_default(),
+    );
+    let (route, proof) = (account.route.name(), account.proof.name());
+    let model = account.model.as_deref();
+    let peer = account.peer.map(tracing::field::display);
+    let micros = account.decided.map(micros_of);
+    let first_micros = account.first.map(micros_of);
+    let total_micros = micros_of(took);
+    let (bytes, complete) = (account.bytes, account.complete);
+    match account.refusal {
+        None => tracing::info!(
+            target: "decision",
+            outcome = if account.decided.is_some() { "admitted" } else { "abandoned" },
+            request,
+            status = account.decided.map(|_| account.status),
+            device,
+            psk,
+            method,
+            path,
+            route,
+            model,
+            proof,
+            peer,
+            broken = account.decided.and_then(|_| account.end_code()),
+            bytes,
+            complete,
+            prompt_tokens = account.tokens.map(|(prompt, _)| prompt),
+            output_tokens = account.tokens.map(|(_, output)| output),
+            micros,
+            first_micros,
+            total_micros,
+        ),
+        Some(refusal) => tracing::warn!(
+            target: "decision",
+            outcome = "refused",
+            code = refusal.code(),
+            request,
+            status = refusal.status(),
+            device,
+            psk,
+            method,
+            path,
+            route,
+            model,
+            proof,
+            peer,
+            why = account.why,
+            failed = account.verdict.as_deref().map(Verdict::to_json),
+            bytes,
+            complete,
+            micros,
+            total_micros,
+        ),
+    }
 }
 
-impl Line<'_> {
-    /// Writes the line.
-    pub(crate) fn write(&self, parts: &Parts, took: Duration) {
-        let (psk, device) = match &self.who {
-            Who::Nobody => (None, None),
-            Who::Key(psk) => (Some(psk), None),
-            Who::Unusable(psk, device) => (Some(psk), Some(device)),
-            Who::Device(psk, device) => (Some(psk), Some(device.id())),
-        };
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let shown = device.map(tracing::field::display);
-        let method = method(parts);
-        match self.refusal {
-            None if !tracing::enabled!(target: "decision", Level::INFO) => {}
-            None => tracing::info!(
-                target: "decision",
-                outcome = "admitted",
-                device = shown,
-                psk = psk.map(PskDigest::short),
-                method,
-                path = path(parts),
-                micros,
-            ),
-            Some(refusal) => tracing::warn!(
-                target: "decision",
-                outcome = "refused",
-                code = refusal.code(),
-                status = refusal.status(),
-                device = shown,
-                psk = psk.map(PskDigest::short),
-                method,
-                path = path(parts),
-                why = self.why,
-                failed = self.verdict.map(Verdict::to_json),
-                micros,
-            ),
-        }
-        if let (Some(stale), Some(device)) = (self.verdict.and_then(|verdict| verdict.stale), device) {
-            alert(device, stale);
-        }
+fn named(who: &Who) -> (Option<&PskDigest>, Option<&DeviceId>) {
+    match who {
+        Who::Nobody => (None, None),
+        Who::Key(psk) => (Some(psk), None),
+        Who::Unusable(psk, device) => (Some(psk), Some(device)),
+        Who::Device(psk, device) => (Some(psk), Some(device.id())),
+    }
+}
+
+fn micros_of(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Tells at once what cannot wait for the answer's end.
+pub(crate) fn alert(account: &Account) {
+    let stale = account.verdict.as_deref().and_then(|verdict| verdict.stale);
+    if let (Some(stale), (_, Some(device))) = (stale, named(&account.who)) {
+        evidence_stale(device, stale);
     }
 }
 
 /// For an operator to look into: genuine evidence of a registered TPM, older than what that TPM has shown before.
-fn alert(device: &DeviceId, Comparison { last, now }: Comparison) {
+fn evidence_stale(device: &DeviceId, Comparison { last, now }: Comparison) {
     tracing::error!(
         target: "alert",
         alert = "evidence-stale",
@@ -130,19 +171,18 @@ fn alert(device: &DeviceId, Comparison { last, now }: Comparison) {
 }
 
 /// A stranger's method is any token, as long as a head may be.
-fn method(parts: &Parts) -> &str {
-    let text = parts.method.as_str();
-    text.get(..MAX_METHOD).unwrap_or(text)
+pub(crate) fn method(method: &Method) -> Method {
+    match method.as_str().get(..MAX_METHOD) {
+        Some(head) if head.len() < method.as_str().len() => {
+            Method::from_bytes(head.as_bytes()).unwrap_or_default()
+        }
+        _ => method.clone(),
+    }
 }
 
-fn path(parts: &Parts) -> String {
-    parts
-        .uri
-        .path()
-        .chars()
-        .take(128)
-        .flat_map(char::escape_default)
-        .collect()
+/// A stranger's path, escaped and cut.
+pub(crate) fn path(path: &str) -> String {
+    path.chars().take(128).flat_map(char::escape_default).collect()
 }
 
 #[cfg(test)]
@@ -151,14 +191,10 @@ mod tests {
 
     #[test]
     fn a_strangers_method_and_path_are_escaped_and_cut() {
-        let (parts, ()) = http::Request::builder()
-            .method("X".repeat(5000).as_str())
-            .uri(format!("/{}", "\u{e9}".repeat(500)))
-            .body(())
-            .unwrap()
-            .into_parts();
-        assert_eq!(method(&parts), "X".repeat(MAX_METHOD));
-        let path = path(&parts);
+        let long = Method::from_bytes("X".repeat(5000).as_bytes()).unwrap();
+        assert_eq!(method(&long).as_str(), "X".repeat(MAX_METHOD));
+        assert_eq!(method(&Method::POST), Method::POST);
+        let path = path(&format!("/{}", "\u{e9}".repeat(500)));
         assert!(path.is_ascii() && path.len() < 1000, "{path}");
     }
 }

@@ -1,7 +1,7 @@
 //! The operators' listener: `/healthz`, `/readyz`, `/metrics`, on a port of its own.
 //!
 //! Owns: what "ready" means: the registry was read and is proven alive, the upstream takes connections, and we are not
-//! ending. Anyone who reaches this port may read it: nothing here is secret, and no device is named.
+//! ending, and the audit log takes lines. Anyone who reaches this port may read it: nothing here is secret, and no device is named.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{follow::Standing, metrics::Gauges, service::Proxy};
+use crate::{audit::Audit, follow::Standing, metrics::Gauges, service::Proxy};
 
 /// Probes and scrapers at one time; more wait.
 const CONNECTIONS: usize = 64;
@@ -30,8 +30,14 @@ pub struct Readiness {
     pub registry: String,
     /// The upstream: `ok`, or what is wrong.
     pub upstream: String,
+    /// The audit log: `ok`, `off`, or what is wrong.
+    pub audit: String,
+    /// The fleet's keys and the certificate: which key, and whether the last reading of them failed.
+    pub keys: String,
     /// Whether the process is ending.
     pub draining: bool,
+    /// Everything for which it is not ready.
+    pub reasons: Vec<String>,
 }
 
 /// Serves operators until the program ends.
@@ -107,12 +113,38 @@ pub async fn readiness(proxy: &Proxy, draining: bool) -> Readiness {
         Standing::Stale(age) => Err(format!("no sign of life for {} s", age.as_secs())),
     };
     let upstream = proxy.upstream.probe().await.map_err(|e| e.to_string());
-    let say = |result: &Result<(), String>| result.as_ref().err().cloned().unwrap_or_else(|| "ok".to_owned());
+    // A proxy that goes on without its audit log says so in its metrics; one that refuses is of no use.
+    let audit = match &proxy.told.audit {
+        None => Ok("off"),
+        Some(audit) => audit.check().map(|()| "ok"),
+    };
+    let mut reasons = Vec::new();
+    if draining {
+        reasons.push("the process is ending".to_owned());
+    }
+    if let Err(why) = &registry {
+        reasons.push(format!("registry: {why}"));
+    }
+    if let Err(why) = &upstream {
+        reasons.push(format!("upstream: {why}"));
+    }
+    if let Err(why) = &audit
+        && proxy.told.audit.as_ref().is_some_and(Audit::refuses)
+    {
+        reasons.push(format!("audit: {why}"));
+    }
+    let keys = format!("key {}", proxy.keys.load().0.current().id());
     Readiness {
-        ready: registry.is_ok() && upstream.is_ok() && !draining,
-        registry: say(&registry),
-        upstream: say(&upstream),
+        ready: reasons.is_empty(),
+        registry: registry.err().unwrap_or_else(|| "ok".to_owned()),
+        upstream: upstream.err().unwrap_or_else(|| "ok".to_owned()),
+        audit: audit.map_or_else(|why| why, str::to_owned),
+        keys: match proxy.metrics.last_reload_failed() {
+            true => format!("{keys}; the last reading of keys and certificates failed, those of before stay"),
+            false => keys,
+        },
         draining,
+        reasons,
     }
 }
 
@@ -126,8 +158,10 @@ fn gauges(proxy: &Proxy, ready: bool) -> Gauges {
         usable,
         unusable,
         registry_age,
+        registry_max_age: proxy.follow.max_age(),
         in_flight: proxy.upstream.in_flight(),
         ready,
+        audit: proxy.told.audit.as_ref().map(Audit::state),
     }
 }
 

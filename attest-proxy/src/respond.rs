@@ -15,6 +15,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use protocol::{ErrorShape, Refusal, headers, nonce::Nonce};
 
 use crate::{
+    account::Account,
     follow::Lease,
     upstream::{Stream, StreamError},
     wire::Busy,
@@ -24,6 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Body {
     kind: Kind,
+    account: Option<Box<Account>>,
     _busy: Option<Busy>,
 }
 
@@ -33,12 +35,23 @@ enum Kind {
     Stream(Stream),
 }
 
+impl Kind {
+    /// Why it broke off, if it did.
+    const fn broken(&self) -> Option<Refusal> {
+        match self {
+            Self::Full(_) => None,
+            Self::Stream(stream) => stream.broken(),
+        }
+    }
+}
+
 impl Body {
     /// Bytes that are all there.
     #[must_use]
     pub const fn full(bytes: Bytes) -> Self {
         Self {
             kind: Kind::Full(Some(bytes)),
+            account: None,
             _busy: None,
         }
     }
@@ -48,6 +61,7 @@ impl Body {
     pub const fn stream(stream: Stream) -> Self {
         Self {
             kind: Kind::Stream(stream),
+            account: None,
             _busy: None,
         }
     }
@@ -69,6 +83,25 @@ impl Body {
             ..self
         }
     }
+
+    /// Tells `account` what becomes of this.
+    #[must_use]
+    pub fn accounted(mut self, mut account: Box<Account>) -> Self {
+        if self.is_end_stream() {
+            account.completed();
+        }
+        self.account = Some(account);
+        self
+    }
+
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        match &mut self.kind {
+            Kind::Full(bytes) => {
+                Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
+            }
+            Kind::Stream(stream) => Pin::new(stream).poll_frame(cx),
+        }
+    }
 }
 
 impl HttpBody for Body {
@@ -79,12 +112,23 @@ impl HttpBody for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        match &mut self.get_mut().kind {
-            Kind::Full(bytes) => {
-                Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
-            }
-            Kind::Stream(stream) => Pin::new(stream).poll_frame(cx),
+        let this = self.get_mut();
+        let polled = this.poll_kind(cx);
+        let Some(mut account) = this.account.take() else {
+            return polled;
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            account.sent(data);
         }
+        match this.kind.broken() {
+            Some(refusal) => account.broke(refusal),
+            None if matches!(polled, Poll::Ready(None)) || this.is_end_stream() => account.completed(),
+            None => {}
+        }
+        this.account = Some(account);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

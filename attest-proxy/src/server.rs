@@ -18,7 +18,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use domain::UnixTime;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use ring::rand::SystemRandom;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -28,12 +28,14 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    account::Telemetry,
     attest::Replays,
+    audit::{Audit, AuditError},
     clock::Clock,
     config::Settings,
     follow::{self, Follow},
     gate::Site,
-    keys::{self, KeyError},
+    keys::{self, KeyError, Loaded},
     metrics::Metrics,
     operators,
     service::{Keys, Proxy},
@@ -56,6 +58,12 @@ pub enum StartError {
     /// The certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    NoRandomness,
     /// An address.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -91,7 +99,7 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub async fn bind(settings: Settings, clock: Clock) -> Result<Self, StartError> {
-        let keys = keys::load(&settings)?;
+        let Loaded { ring, storage } = keys::load(&settings)?;
         let tls = settings.tls.as_ref().map(tls::load).transpose()?;
         let clients = listen(settings.listen).await?;
         let operators = listen(settings.operator_listen).await?;
@@ -100,20 +108,30 @@ impl Server {
             Clock::System => UnixTime::from_secs(clock.now().as_secs().saturating_add(1)),
             Clock::Other(_) => clock.now(),
         };
+        let metrics = Arc::<Metrics>::default();
+        let audit = match (&settings.audit, storage.into_iter().next()) {
+            (Some(audit), Some(keys)) => Some(Audit::start(audit, &settings.fleet, keys, clock.clone())?),
+            _ => None,
+        };
+        let random = SystemRandom::new();
+        let mut instance = [0; 4];
+        random.fill(&mut instance).map_err(|_| StartError::NoRandomness)?;
+        let told = Telemetry::new(Arc::clone(&metrics), audit, u32::from_be_bytes(instance));
         let proxy = Proxy {
             site: Site {
                 fleet: settings.fleet.clone(),
                 audience: settings.audience.clone(),
             },
-            keys: ArcSwap::from_pointee(Keys(keys)),
+            keys: ArcSwap::from_pointee(Keys(ring)),
             follow: Follow::new(settings.registry_max_age),
             replays: Replays::new(started_at, REPLAY_CAPACITY),
             upstream: Upstream::new(&settings.upstream, &settings.limits),
             limits: settings.limits.clone(),
-            metrics: Metrics::default(),
+            metrics,
+            told: Arc::new(told),
             clock,
             started_at,
-            random: SystemRandom::new(),
+            random,
         };
         Ok(Self {
             settings: Arc::new(settings),
@@ -164,8 +182,12 @@ impl Server {
             Arc::clone(&self.tls),
         );
         move || match reload(&settings, &proxy, &tls) {
-            Ok(()) => tracing::info!(target: "server", "keys and certificates were read again"),
+            Ok(()) => {
+                proxy.metrics.reloaded(true);
+                tracing::info!(target: "server", "keys and certificates were read again");
+            }
             Err(error) => {
+                proxy.metrics.reloaded(false);
                 tracing::error!(target: "server", error = %error, "nothing was reloaded, the keys of before stay");
             }
         }
@@ -218,6 +240,9 @@ impl Server {
         }
         following.abort();
         operating.abort();
+        let told = Arc::clone(&proxy.told);
+        // The disk may take its time; nobody else is left who could wait.
+        let _ = tokio::task::spawn_blocking(move || told.close()).await;
     }
 }
 
@@ -233,9 +258,12 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 fn reload(settings: &Settings, proxy: &Proxy, tls: &ArcSwapOption<Acceptor>) -> Result<(), StartError> {
-    let keys = keys::load(settings)?;
+    let Loaded { ring, storage } = keys::load(settings)?;
     let acceptor = settings.tls.as_ref().map(tls::load).transpose()?;
-    proxy.keys.store(Arc::new(Keys(keys)));
+    proxy.keys.store(Arc::new(Keys(ring)));
+    if let (Some(audit), Some(keys)) = (&proxy.told.audit, storage.into_iter().next()) {
+        audit.reopen(keys);
+    }
     tls.store(acceptor.map(|a| Arc::new(Acceptor(a))));
     Ok(())
 }

@@ -20,6 +20,7 @@ use protocol::{KeyRing, Refusal, binding::Binding, nonce::Nonce};
 use ring::rand::SystemRandom;
 
 use crate::{
+    account::{Account, Telemetry},
     attest::{self, Claim, Replays, Shown},
     body,
     clock::Clock,
@@ -29,7 +30,6 @@ use crate::{
     forward,
     gate::{self, Admit, Grant, Proof, Refused, Site, Who, World},
     head::Head,
-    log::Line,
     metrics::Metrics,
     receive::receive,
     respond::{self, Body},
@@ -55,7 +55,9 @@ pub struct Proxy {
     /// Bounds.
     pub limits: Limits,
     /// Counters.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
+    /// Who is told what came of requests.
+    pub told: Arc<Telemetry>,
     /// The wall clock.
     pub clock: Clock,
     /// From when on this process serves.
@@ -90,49 +92,25 @@ impl Proxy {
     /// Answers a request.
     pub async fn answer(&self, request: Request<Incoming>, conn: &Arc<Conn>) -> Response<Body> {
         let busy = conn.busy();
-        let started = Instant::now();
         let (parts, body) = request.into_parts();
-        let mut spent = Spent::default();
-        let response = match self.work(&parts, body, conn, &mut spent).await {
+        let mut account = self.told.begin(&parts, None);
+        let response = match self.work(&parts, body, conn, &mut account).await {
             Ok(Admitted { response, who }) => {
-                self.metrics.admitted();
-                Line {
-                    refusal: None,
-                    who,
-                    why: "",
-                    verdict: None,
-                }
-                .write(&parts, started.elapsed());
+                account.admitted(who, response.status().as_u16());
                 response
             }
-            Err(Refused {
-                refusal,
-                who,
-                why,
-                verdict,
-            }) => {
-                self.metrics.refused(refusal);
-                if verdict.as_ref().is_some_and(|verdict| verdict.stale.is_some()) {
-                    self.metrics.stale_quote();
-                }
-                let challenge = if refusal.wants_challenge() {
-                    self.challenge_for(&who)
-                } else {
-                    None
-                };
-                let response = respond::refuse(refusal, parts.uri.path(), challenge.as_ref());
-                Line {
-                    refusal: Some(refusal),
-                    who,
-                    why: &why,
-                    verdict: verdict.as_deref(),
-                }
-                .write(&parts, started.elapsed());
-                response
+            Err(refused) => {
+                let refusal = refused.refusal;
+                let challenge = refusal
+                    .wants_challenge()
+                    .then(|| self.challenge_for(&refused.who))
+                    .flatten();
+                account.refused(refused);
+                respond::refuse(refusal, parts.uri.path(), challenge.as_ref())
             }
         };
-        self.metrics.decided(spent.0);
-        response.map(|body| body.busy(busy))
+        account.decided(&parts);
+        response.map(|body| body.busy(busy).accounted(account))
     }
 
     async fn work(
@@ -140,13 +118,15 @@ impl Proxy {
         parts: &Parts,
         body: Incoming,
         conn: &Conn,
-        spent: &mut Spent,
+        account: &mut Account,
     ) -> Result<Admitted, Refused> {
         let begun = Instant::now();
+        account.writable()?;
         let head = check(parts, conn)?;
         let decided = self.decide(&head);
-        spent.add(begun);
+        account.spend(begun);
         let mut admit = decided?;
+        account.head_admitted(&admit);
         if matches!(admit.to, Grant::Challenge) {
             let Some(response) = self.challenge((&admit.psk, &admit.device)) else {
                 return Err(Refused::of(
@@ -178,13 +158,13 @@ impl Proxy {
         let response = match to {
             Grant::Upstream(route, proof) => {
                 let proven = self.prove(&head, &body, proof, who).await;
-                spent.add(begun);
+                account.spend(begun);
                 proven?;
-                self.forward(&head, route, &body, who).await?
+                self.forward(&head, route, &body, who, account).await?
             }
             Grant::OpenSession | Grant::Challenge => {
                 let opened = self.open_session(&body, who).await;
-                spent.add(begun);
+                account.spend(begun);
                 opened?
             }
         };
@@ -300,9 +280,12 @@ impl Proxy {
         route: Forward,
         body: &Bytes,
         who: Known<'_>,
+        account: &mut Account,
     ) -> Result<Response<Body>, Refused> {
         let models = &who.1.entry().policy.models;
         let judged = body::judge(route.class, body, models).map_err(|e| Refused::of(e.refusal(), who, e))?;
+        account.asks(judged.model.clone());
+        account.goes_upstream(&judged.bytes).await?;
         let response = forward::forward(
             &self.upstream,
             head.method,
@@ -338,14 +321,4 @@ fn check<'a>(parts: &'a Parts, conn: &Conn) -> Result<Head<'a>, Refused> {
         return Err(malformed(&violation));
     }
     Head::check(parts).map_err(|e| malformed(&e))
-}
-
-/// Time spent on deciding, without the time in which a client's body was waited for.
-#[derive(Default)]
-struct Spent(Duration);
-
-impl Spent {
-    fn add(&mut self, since: Instant) {
-        self.0 = self.0.saturating_add(since.elapsed());
-    }
 }

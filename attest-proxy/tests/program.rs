@@ -12,14 +12,17 @@
 mod common;
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
     net::SocketAddr,
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 
-use common::{ask, client, forge, psk};
+use common::{
+    ask, client, forge,
+    program::{Running, folder},
+    psk,
+};
 use testkit::{Canary, upstream::Upstream};
 
 fn program() -> Command {
@@ -37,101 +40,6 @@ fn output(args: &[&str]) -> (i32, String, String) {
         String::from_utf8(stdout).unwrap(),
         String::from_utf8(stderr).unwrap(),
     )
-}
-
-/// A running program, its stderr read up to the line that says it is ready.
-struct Running {
-    child: Child,
-    address: SocketAddr,
-    operators: SocketAddr,
-    log: std::thread::JoinHandle<String>,
-}
-
-impl Running {
-    fn start(config: &Path, more: &[&str]) -> Self {
-        Self::start_at(config, more, "ready: http://")
-    }
-
-    fn start_at(config: &Path, more: &[&str], ready: &str) -> Self {
-        let mut child = program()
-            .args(["serve", "--config", config.to_str().unwrap()])
-            .args(more)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        let mut log = String::new();
-        let mut find = |prefix: &str| loop {
-            let mut line = String::new();
-            assert!(lines.read_line(&mut line).unwrap() > 0, "it ended: {log}");
-            log.push_str(&line);
-            if let Some(address) = line.trim().strip_prefix(prefix) {
-                return address.parse().unwrap();
-            }
-        };
-        let operators = find("operators: http://");
-        let address = find(ready);
-        let log = std::thread::spawn(move || {
-            lines.read_to_string(&mut log).unwrap();
-            log
-        });
-        Self {
-            child,
-            address,
-            operators,
-            log,
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([name, &self.child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
-
-    /// Ends it by SIGTERM; its exit code and its whole log.
-    fn end(mut self) -> (i32, String) {
-        self.signal("-TERM");
-        let code = self.child.wait().unwrap().code().unwrap();
-        (code, self.log.join().unwrap())
-    }
-}
-
-/// A folder with a configuration, a key, and a registry that knows the two devices.
-async fn folder(upstream: &str) -> (tempfile::TempDir, std::path::PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let url = format!("sqlite:{}", dir.path().join("registry.db").display())
-        .parse()
-        .unwrap();
-    let registry = registry::open(
-        &url,
-        &registry::Options::default(),
-        &common::FLEET.parse().unwrap(),
-    )
-    .await
-    .unwrap();
-    registry
-        .put_policy(&"strict".parse().unwrap(), forge::policy(true), None)
-        .await
-        .unwrap();
-    registry
-        .put_policy(&"open".parse().unwrap(), forge::policy(false), None)
-        .await
-        .unwrap();
-    registry
-        .enrol(forge::device("kiosk", "strict", Some(&forge::Tpm::new())))
-        .await
-        .unwrap();
-    registry
-        .enrol(forge::device("plain", "open", None))
-        .await
-        .unwrap();
-    let path = dir.path().join("attest-proxy.toml");
-    std::fs::write(&path, common::config(dir.path(), upstream, &url, "")).unwrap();
-    (dir, path)
 }
 
 #[test]

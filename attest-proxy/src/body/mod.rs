@@ -21,6 +21,8 @@ use crate::routes::Class;
 pub struct Judged {
     /// What to forward.
     pub bytes: Vec<u8>,
+    /// The model that it names, where it has a body.
+    pub model: Option<String>,
 }
 
 /// Why a body may not go upstream.
@@ -55,7 +57,10 @@ impl BodyError {
 pub fn judge(class: Class, body: &[u8], models: &[ModelPattern]) -> Result<Judged, BodyError> {
     if matches!(class, Class::Plain | Class::List) {
         // The head checks have refused a body here already; whatever came, nothing goes on.
-        return Ok(Judged { bytes: Vec::new() });
+        return Ok(Judged {
+            bytes: Vec::new(),
+            model: None,
+        });
     }
     let rewritten = rewrite::rewrite(body).map_err(|e| BodyError::Json(e.to_string()))?;
     // Older clients of /api/show call it `name`. Ollama takes `model` first; two of them are two meanings.
@@ -68,6 +73,7 @@ pub fn judge(class: Class, body: &[u8], models: &[ModelPattern]) -> Result<Judge
     if allows(models, &model) {
         Ok(Judged {
             bytes: rewritten.bytes,
+            model: Some(model),
         })
     } else {
         // At most so much of it goes into a log.

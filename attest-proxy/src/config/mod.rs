@@ -6,11 +6,13 @@
 
 mod diagnostic;
 mod limits;
+mod observe;
 mod settings;
 mod units;
 
 pub use diagnostic::Diagnostic;
 pub use limits::Limits;
+pub use observe::{AuditSettings, Collector, Fsync, OnFailure, TraceSettings};
 pub use settings::{FleetKeyFile, PreviousFleetKeyFile, RegistryTls, RegistryUser, Settings, Tls};
 pub use units::{InvalidUpstream, UpstreamUrl};
 

@@ -17,8 +17,10 @@ use toml::Spanned;
 use super::{
     Diagnostic, Limits,
     limits::RawLimits,
+    observe::{AuditSettings, RawAudit, RawSnapshot, RawTraces, TraceSettings},
     units::{UpstreamUrl, duration},
 };
+use crate::log::Verbosity;
 
 /// A valid configuration.
 #[derive(Debug, Clone)]
@@ -47,6 +49,14 @@ pub struct Settings {
     pub registry_user: Option<RegistryUser>,
     /// TLS towards clients.
     pub tls: Option<Tls>,
+    /// The audit log, if there is one.
+    pub audit: Option<AuditSettings>,
+    /// Traces, if they are made.
+    pub traces: Option<TraceSettings>,
+    /// Where the registry's last snapshot is kept, if it is.
+    pub registry_snapshot: Option<PathBuf>,
+    /// What is logged, where the command line does not say.
+    pub log_level: Option<Verbosity>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -118,6 +128,10 @@ struct Raw {
     registry_tls: Option<Spanned<RegistryTls>>,
     registry_user: Option<RegistryUser>,
     tls: Option<Tls>,
+    audit: Option<Spanned<RawAudit>>,
+    traces: Option<Spanned<RawTraces>>,
+    registry_snapshot: Option<RawSnapshot>,
+    log_level: Option<Verbosity>,
     #[serde(default = "default_limits")]
     limits: Spanned<RawLimits>,
 }
@@ -173,6 +187,10 @@ impl Settings {
                 cert: dir.join(tls.cert),
                 key: dir.join(tls.key),
             }),
+            audit: checked(&file, raw.audit, |audit| audit.check(dir))?,
+            traces: checked(&file, raw.traces, RawTraces::check)?,
+            registry_snapshot: raw.registry_snapshot.map(|snapshot| dir.join(snapshot.file)),
+            log_level: raw.log_level,
             limits: {
                 let span = raw.limits.span();
                 raw.limits
@@ -198,6 +216,19 @@ impl File<'_> {
     ) -> Diagnostic {
         Diagnostic::at(self.name, self.text, span, message.to_string(), hint)
     }
+}
+
+/// A section, valid, or what is wrong with it at its place.
+fn checked<R, V>(
+    file: &File<'_>,
+    raw: Option<Spanned<R>>,
+    check: impl FnOnce(R) -> Result<V, &'static str>,
+) -> Result<Option<V>, Diagnostic> {
+    let Some(raw) = raw else { return Ok(None) };
+    let span = raw.span();
+    check(raw.into_inner())
+        .map(Some)
+        .map_err(|message| file.at(span, message, None))
 }
 
 fn registry_url(file: &File<'_>, dir: &Path, raw: &Spanned<String>) -> Result<RegistryUrl, Diagnostic> {
@@ -295,6 +326,13 @@ mod tests {
         let all = parse(&everything()).unwrap();
         assert_eq!(all.limits, parse(EXAMPLE).unwrap().limits);
         assert_eq!(all.previous_fleet_key.unwrap().until.as_secs(), 1_767_225_600);
+        assert_eq!(all.audit.unwrap().file, Path::new("/etc/proxy/audit.jsonl"));
+        assert_eq!(all.traces.unwrap().endpoint.address, "127.0.0.1:4318");
+        assert_eq!(
+            all.registry_snapshot.unwrap(),
+            Path::new("/etc/proxy/registry.snapshot")
+        );
+        assert_eq!(all.log_level, Some(Verbosity::Info));
         assert_eq!(all.tls.unwrap().key, Path::new("/etc/proxy/tls.key"));
         assert_eq!(
             all.registry_tls.unwrap().cert.unwrap(),
@@ -335,6 +373,7 @@ mod tests {
                 "1ms to 1day",
             ),
             ("# connections = 4096", "connections = 0", "at least 1"),
+            ("# [audit]", "[audit]\nfile = \"a\"\nqueue = 1", "`queue` is"),
             ("# body-bytes = \"8MiB\"", "body-bytes = \"eight\"", "not a size"),
             (
                 "# [previous-fleet-key]\n# id = \"k0\"\n# file = \"fleet-previous.key\"\n# until = 2026-01-01T00:00:00Z",

@@ -104,7 +104,7 @@ pub struct Refused {
 }
 
 /// Whom a refusal is about.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Who {
     /// A stranger.
     Nobody,

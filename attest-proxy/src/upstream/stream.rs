@@ -48,6 +48,7 @@ pub struct Stream {
     last: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
+    broken: Option<Refusal>,
     lease: Option<Lease>,
     permit: Option<InFlight>,
 }
@@ -102,6 +103,7 @@ impl Stream {
             last: Instant::now(),
             timer: None,
             ended: false,
+            broken: None,
             lease: None,
             permit: Some(permit),
         }
@@ -112,6 +114,12 @@ impl Stream {
         self.lease = Some(lease);
     }
 
+    /// Why it broke off, if it did.
+    #[must_use]
+    pub const fn broken(&self) -> Option<Refusal> {
+        self.broken
+    }
+
     /// Ends the answer after a failure, with an error object where the form has one.
     fn fail(
         &mut self,
@@ -119,6 +127,7 @@ impl Stream {
         error: StreamError,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         self.ended = true;
+        self.broken = Some(refusal);
         self.link = None;
         self.permit = None;
         tracing::warn!(target: "upstream", error = %error, "an answer broke in the middle");
