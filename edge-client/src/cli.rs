@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use domain::PcrIndex;
+use domain::VolumeKeyDigest;
+
+use crate::closing::Extend;
 
 const ASK_EXAMPLES: &str = "\
 Examples:
@@ -25,7 +27,7 @@ const UNLOCK_EXAMPLES: &str = "\
 Example, in an initramfs; the header is copied first, so that what was checked is what is opened:
   truncate -s \"$(blockdev --getsize64 /dev/vda)\" /run/header
   dd if=/dev/vda of=/run/header bs=1M count=16 conv=notrunc
-  edge-client unlock --volume /run/header --extend 11 |
+  edge-client unlock --volume /run/header --volume-key-digest \"$(cat /etc/volume-key-digest)\" |
       cryptsetup open --disable-external-tokens --key-file - --header /run/header /dev/vda device
 Without --disable-external-tokens cryptsetup asks the TPM itself, and believes any header that opens.";
 
@@ -51,12 +53,15 @@ pub(crate) struct Cli {
 /// Where volume, TPM, proxy and model are; each is taken from the configuration unless given here.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
-    /// Configuration: TOML with `volume`, and optionally `tcti`, `otp-nvmem`, `proxy`, `model`, `event-log`, `image-statement` [default: /etc/signalbox/edge.toml]
+    /// Configuration: TOML with `volume`, and optionally `tcti`, `otp-nvmem`, `proxy`, `model`, `event-log`, `image-statement`, `volume-key-digest`, `rollback-counter`, `extend-pcr`, and `storage-keys` [default: /etc/signalbox/edge.toml]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Device and proxy")]
     pub(crate) config: Option<PathBuf>,
-    /// The device's sealed volume: a file or a block device
+    /// The device's sealed volume: a file or a block device; or the folder where it is mounted
     #[arg(long, global = true, value_name = "FILE", help_heading = "Device and proxy")]
     pub(crate) volume: Option<PathBuf>,
+    /// SHA-256 of the key of the device's own volume, as the registry has it; another volume is refused
+    #[arg(long, global = true, value_name = "HEX", help_heading = "Device and proxy")]
+    pub(crate) volume_key_digest: Option<VolumeKeyDigest>,
     /// The TPM, as tpm2-tools name it: device:/dev/tpmrm0, swtpm:host=127.0.0.1,port=2321
     #[arg(long, global = true, value_name = "TCTI", help_heading = "Device and proxy")]
     pub(crate) tcti: Option<String>,
@@ -147,14 +152,9 @@ pub(crate) struct Quote {
 #[derive(Debug, Args)]
 pub(crate) struct Unlock {
     /// Extend this PCR afterwards, also when the volume does not open: nothing that is sealed to it can be unsealed until the
-    /// next boot
-    #[arg(long, value_name = "PCR", value_parser = pcr)]
-    pub(crate) extend: Option<PcrIndex>,
-}
-
-fn pcr(text: &str) -> Result<PcrIndex, String> {
-    let index: u64 = text.parse().map_err(|_| "a number, 0 to 23".to_owned())?;
-    PcrIndex::try_from(index).map_err(|error| error.to_string())
+    /// next boot. For a volume of an OTP device key, lock that key. `none` leaves the way open [default: 15, or `extend-pcr`]
+    #[arg(long, value_name = "PCR")]
+    pub(crate) extend: Option<Extend>,
 }
 
 #[cfg(test)]

@@ -5,18 +5,29 @@
 //! Refuses: a volume that is sealed to nothing. An attacker may have written the volume; what it can hold then is
 //! another device's identity, never this one's key.
 
-use std::{fs::File, path::Path, path::PathBuf};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use domain::{Psk, SealedSecret, Sha256Digest};
 use protocol::{
     Subject,
     binding::{Binding, qualifying_data},
 };
-use tpm::{AkHandle, InvalidHandle, TpmError, UnsealError};
+use tpm::{AkHandle, InvalidHandle, RollbackError, TpmError, UnsealError};
 use volume::{ConfigError, DeviceConfig, Header, InspectError, OpenVolume};
 use zeroize::Zeroizing;
 
-use crate::keystore::Keys;
+use crate::{
+    error::Exit,
+    expected::{Expected, Unexpected},
+    keystore::Keys,
+};
+
+/// The longest file that is read of a mounted volume, in bytes.
+const MAX_MOUNTED: u64 = 64 * 1024;
 
 /// An opened device volume.
 pub(crate) struct Device {
@@ -53,6 +64,10 @@ pub(crate) enum DeviceError {
     Unseal(#[source] UnsealError),
     #[error("the volume does not open with what this device's key store released")]
     Open(#[from] volume::OpenError),
+    #[error(transparent)]
+    Unexpected(#[from] Unexpected),
+    #[error("the firmware does not lock the device key")]
+    Lock(#[from] otp::FirmwareError),
     #[error("cannot read {path} in the volume")]
     Read {
         path: &'static str,
@@ -77,7 +92,20 @@ impl DeviceError {
             Self::Tpm(error) => error.hint().map(str::to_owned),
             Self::Unseal(error) => error.hint().map(str::to_owned),
             Self::Otp(error) => error.hint().map(str::to_owned),
+            Self::Unexpected(error) => error.hint(),
+            Self::Lock(error) => error.hint().map(str::to_owned),
             _ => None,
+        }
+    }
+
+    /// Another volume or TPM than the configuration names is refused; all else failed.
+    pub(crate) const fn exit(&self) -> Exit {
+        match self {
+            Self::Unexpected(error) if error.is_refusal() => Exit::Refused,
+            Self::Tpm(TpmError::AnotherSrk(_))
+            | Self::Unseal(UnsealError::Tpm(TpmError::AnotherSrk(_)))
+            | Self::Unexpected(Unexpected::Age(RollbackError::Tpm(TpmError::AnotherSrk(_)))) => Exit::Refused,
+            _ => Exit::Failed,
         }
     }
 }
@@ -92,27 +120,58 @@ pub(crate) fn inspect(path: &Path) -> Result<(File, Header), DeviceError> {
     Ok((file, header))
 }
 
-/// The passphrase of the sealed keyslot, once the key store released the secret and the header proved authentic under it.
-pub(crate) fn release(path: &Path, keys: &mut Keys) -> Result<Zeroizing<Vec<u8>>, DeviceError> {
-    let (_, secret) = unseal(path, keys)?;
+/// The passphrase of the sealed keyslot, once the key store released the secret, the header proved authentic under it, and the
+/// volume is the one that is expected.
+pub(crate) fn release(
+    path: &Path,
+    keys: &mut Keys,
+    expected: &Expected,
+) -> Result<Zeroizing<Vec<u8>>, DeviceError> {
+    let (_, secret) = unseal(path, keys, expected)?;
     Ok(volume::passphrase_of(&secret))
 }
 
-/// Opens the volume at `path` with what the key store releases.
-fn unseal(path: &Path, keys: &mut Keys) -> Result<(OpenVolume, SealedSecret), DeviceError> {
+/// Opens the volume at `path` with what the key store releases, and goes no further where it is another one than expected.
+fn unseal(
+    path: &Path,
+    keys: &mut Keys,
+    expected: &Expected,
+) -> Result<(OpenVolume, SealedSecret), DeviceError> {
     let (file, header) = inspect(path)?;
     let secret = keys.release(&header)?;
-    Ok((volume::open(file, &secret)?, secret))
+    let open = volume::open(file, &secret)?;
+    expected.check(&open, || keys.tpm())?;
+    Ok((open, secret))
+}
+
+/// A file of a volume that is mounted: `unlock` has judged it.
+fn mounted(folder: &Path, path: &'static str) -> Result<Zeroizing<Vec<u8>>, DeviceError> {
+    let place = folder.join(path.trim_start_matches('/'));
+    let mut content = Zeroizing::new(Vec::new());
+    // Room for all of it at once: what grows leaves copies behind.
+    content.reserve_exact(usize::try_from(MAX_MOUNTED).unwrap_or_default());
+    File::open(&place)
+        .and_then(|file| file.take(MAX_MOUNTED).read_to_end(&mut content))
+        .map_err(|source| DeviceError::Unreadable { path: place, source })?;
+    Ok(content)
 }
 
 impl Device {
-    /// Opens the volume at `path` through its key store.
-    pub(crate) fn open(path: &Path, keys: &mut Keys) -> Result<Self, DeviceError> {
-        let (open, _) = unseal(path, keys)?;
-        let read = |path| {
+    /// Opens the volume at `path` through its key store; a folder is a volume that `unlock` and the kernel have opened.
+    pub(crate) fn open(path: &Path, keys: &mut Keys, expected: &Expected) -> Result<Self, DeviceError> {
+        if path.is_dir() {
+            return Self::read(|file| mounted(path, file));
+        }
+        let (open, _) = unseal(path, keys, expected)?;
+        Self::read(|path| {
             open.read(path)
                 .map_err(|source| DeviceError::Read { path, source })
-        };
+        })
+    }
+
+    fn read(
+        read: impl Fn(&'static str) -> Result<Zeroizing<Vec<u8>>, DeviceError>,
+    ) -> Result<Self, DeviceError> {
         let config = DeviceConfig::from_toml(&read("/device.toml")?)?;
         Ok(Self {
             ak: AkHandle::try_from(config.ak_handle)?,

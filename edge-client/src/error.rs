@@ -93,15 +93,13 @@ impl Error {
         match self {
             Self::Settings(_) | Self::NoModel | Self::NoPrompt => Exit::Usage,
             Self::Origin(error) => error.exit(),
+            Self::Device(error) => error.exit(),
             Self::Call(error) => error.exit(),
             Self::Quote(error) => error.exit(),
             Self::Unlock(error) => error.exit(),
-            Self::Hardening(_)
-            | Self::Runtime(_)
-            | Self::Device(_)
-            | Self::Answer(_)
-            | Self::Prompt(_)
-            | Self::Stdout(_) => Exit::Failed,
+            Self::Hardening(_) | Self::Runtime(_) | Self::Answer(_) | Self::Prompt(_) | Self::Stdout(_) => {
+                Exit::Failed
+            }
         }
     }
 

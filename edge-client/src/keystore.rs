@@ -3,12 +3,13 @@
 //! Owns: which of the two is asked, read off the volume's tokens: a TPM's token first, then one of a device key. After the firmware derived
 //! a secret, the raw key is locked until the next reboot, so that nobody who becomes root later can carry it away.
 //! Refuses a volume with neither, and says why a token that is there cannot be used.
+//! The TPM is used through the storage keys that the configuration pins, if it does: another TPM gets no secret and gives none.
 //! An attacker may have written the tokens: he gets another secret or none. Limits: the firmware derives again for whoever may open its mailbox,
-//! until it is locked or the machine is off.
+//! until it is locked ([`crate::closing`]) or the machine is off.
 
 use domain::SealedSecret;
 use otp::{KeyId, KeyStore, Locks, Recipe, Source};
-use tpm::{SealedObject, Tcti, Tpm};
+use tpm::{SealedObject, SrkPin, Tcti, Tpm, TpmError};
 use volume::{Header, OtpToken, SystemdTpm2};
 
 use crate::{device::DeviceError, report};
@@ -16,18 +17,50 @@ use crate::{device::DeviceError, report};
 /// The key stores of this machine. Nothing is opened before a volume asks for it.
 pub(crate) struct Keys {
     tcti: Tcti,
-    otp: KeyStore,
+    pub(crate) otp: KeyStore,
+    pins: Vec<SrkPin>,
+    asked: Option<Store>,
+}
+
+/// Who was asked for a volume's secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// The TPM.
+    Tpm,
+    /// The firmware of a Raspberry Pi, with this key.
+    Firmware(KeyId),
+    /// The raw key's file: there is no firmware cryptography.
+    RawKey,
 }
 
 impl Keys {
-    pub(crate) const fn new(tcti: Tcti, otp: KeyStore) -> Self {
-        Self { tcti, otp }
+    pub(crate) const fn new(tcti: Tcti, otp: KeyStore, pins: Vec<SrkPin>) -> Self {
+        Self {
+            tcti,
+            otp,
+            pins,
+            asked: None,
+        }
+    }
+
+    /// Who was asked last; `None` where no volume came so far.
+    pub(crate) const fn asked(&self) -> Option<Store> {
+        self.asked
+    }
+
+    /// The TPM, with its storage keys pinned.
+    pub(crate) fn tpm(&self) -> Result<Tpm, TpmError> {
+        let mut tpm = Tpm::open(&self.tcti)?;
+        tpm.pin_storage_keys(self.pins.iter().cloned());
+        Ok(tpm)
     }
 
     /// The secret that opens the volume with this header.
     pub(crate) fn release(&mut self, header: &Header) -> Result<SealedSecret, DeviceError> {
         if let Some(token) = header.tpm2_tokens().first() {
-            return Tpm::open(&self.tcti)?
+            self.asked = Some(Store::Tpm);
+            return self
+                .tpm()?
                 .unseal(&sealed_object(token), &token.pcrs)
                 .map_err(DeviceError::Unseal);
         }
@@ -51,7 +84,11 @@ impl Keys {
             volume: header.uuid_bytes().ok_or(DeviceError::Uuid)?,
             salt: &token.salt,
         };
+        self.asked = Some(Store::Firmware(key));
         let derived = self.otp.derive(key, &recipe)?;
+        if derived.source == Source::NvmemFallback {
+            self.asked = Some(Store::RawKey);
+        }
         if let Some(warning) = derived.source.warning() {
             report::note(&format!("warning: {warning}"));
         }
@@ -82,18 +119,20 @@ fn sealed_object(token: &SystemdTpm2) -> SealedObject {
 mod tests {
     use std::fs::File;
 
-    use domain::VolumeKey;
+    use domain::{PcrIndex, VolumeKey};
     use testkit::{FakeFirmware, vcio::Fault};
+    use tpm::Opening;
     use volume::{Existing, FilesystemIds, Image, KeyslotId, Options, Output, Volume};
 
     use super::*;
+    use crate::closing::close;
 
     const UUID: [u8; 16] = [0x3b; 16];
 
     fn keys(board: &FakeFirmware) -> Keys {
         let board = board.clone();
         let otp = KeyStore::new(Box::new(move |message: &mut [u32]| board.property(message)));
-        Keys::new("device:/nonexistent/tpm".parse().unwrap(), otp)
+        Keys::new("device:/nonexistent/tpm".parse().unwrap(), otp, Vec::new())
     }
 
     fn board() -> FakeFirmware {
@@ -165,6 +204,37 @@ mod tests {
         board.reboot();
         board.fail(Fault::LocksIgnored);
         opens(&mut keys(&board), &file).unwrap();
+    }
+
+    #[test]
+    fn a_firmware_that_was_closed_derives_nothing_until_a_reboot() {
+        let (board, pcr) = (board(), PcrIndex::try_from(15).unwrap());
+        let file = volume(&board, UUID);
+        let mut store = keys(&board);
+        opens(&mut store, &file).unwrap();
+        assert_eq!(store.asked(), Some(Store::Firmware(KeyId::DEVICE)));
+        close(&mut store, pcr, Opening::Released).unwrap();
+        assert!(matches!(
+            opens(&mut keys(&board), &file),
+            Err(DeviceError::Otp(_))
+        ));
+        board.reboot();
+        opens(&mut keys(&board), &file).unwrap();
+        // A board that does not lock is told: the secret is then kept back.
+        board.reboot();
+        board.fail(Fault::LocksIgnored);
+        let mut store = keys(&board);
+        opens(&mut store, &file).unwrap();
+        assert!(close(&mut store, pcr, Opening::Released).is_err());
+    }
+
+    #[test]
+    fn a_volume_that_says_nothing_closes_the_firmware_too() {
+        let (board, pcr) = (board(), PcrIndex::try_from(15).unwrap());
+        let file = volume(&board, UUID);
+        // There is no TPM here, which is told; the firmware is locked all the same.
+        assert!(close(&mut keys(&board), pcr, Opening::Failed).is_err());
+        assert!(opens(&mut keys(&board), &file).is_err());
     }
 
     #[test]

@@ -6,11 +6,19 @@
 
 use std::path::{Path, PathBuf};
 
+use domain::VolumeKeyDigest;
 use otp::KeyStore;
 use serde::Deserialize;
 use tpm::{InvalidTcti, Tcti};
 
-use crate::{attachments::Attachments, cli::Place, keystore::Keys, origin::Origin};
+use crate::{
+    attachments::Attachments,
+    cli::Place,
+    closing::Extend,
+    expected::{Counter, Expected, StorageKeys},
+    keystore::Keys,
+    origin::Origin,
+};
 
 /// Where the configuration is looked for.
 pub(crate) const DEFAULT_PATH: &str = "/etc/signalbox/edge.toml";
@@ -30,6 +38,10 @@ pub(crate) struct Settings {
     pub(crate) proxy: Option<Origin>,
     /// The model, if one is named.
     pub(crate) model: Option<String>,
+    /// What volume and TPM must be.
+    pub(crate) expected: Expected,
+    /// What `unlock` extends afterwards, if the configuration says it.
+    pub(crate) extend: Option<Extend>,
     /// Where the event log and the image statement are looked for.
     pub(crate) attachments: Attachments,
 }
@@ -67,7 +79,7 @@ impl SettingsError {
         match self {
             Self::Unreadable { .. } => Some("name the configuration with --config, or volume and TPM with --volume and --tcti".to_owned()),
             Self::Invalid { .. } => Some(
-                "the keys are volume = \"FILE\", and where needed tcti = \"device:/dev/tpmrm0\", otp-nvmem = \"FILE\", proxy = \"https://HOST\", model = \"NAME\", event-log = \"FILE\", image-statement = \"FILE\""
+                "the keys are volume = \"FILE\", and where needed tcti = \"device:/dev/tpmrm0\", otp-nvmem = \"FILE\", proxy = \"https://HOST\", model = \"NAME\", event-log = \"FILE\", image-statement = \"FILE\", volume-key-digest = \"HEX\", rollback-counter = \"0x01800020\", extend-pcr = 15, [storage-keys]"
                     .to_owned(),
             ),
             Self::NoVolume => Some(format!("name it with --volume, or with `volume` in {DEFAULT_PATH}")),
@@ -86,6 +98,10 @@ struct Raw {
     model: Option<String>,
     event_log: Option<PathBuf>,
     image_statement: Option<PathBuf>,
+    volume_key_digest: Option<VolumeKeyDigest>,
+    rollback_counter: Option<Counter>,
+    extend_pcr: Option<Extend>,
+    storage_keys: Option<StorageKeys>,
 }
 
 impl Settings {
@@ -115,7 +131,14 @@ impl Settings {
             Some(text) => Some(text.parse::<Origin>()?),
             None => None,
         };
+        let expected = Expected {
+            volume_key: place.volume_key_digest.or(raw.volume_key_digest),
+            counter: raw.rollback_counter.map(|counter| counter.0),
+            storage_keys: raw.storage_keys.unwrap_or_default().pins(),
+        };
         Ok(Self {
+            expected,
+            extend: raw.extend_pcr,
             volume: place
                 .volume
                 .clone()
@@ -138,7 +161,7 @@ impl Settings {
             Some(file) => otp.with_fallback([file.clone()]),
             None => otp,
         };
-        Keys::new(self.tcti.clone(), otp)
+        Keys::new(self.tcti.clone(), otp, self.expected.storage_keys.clone())
     }
 }
 
@@ -185,6 +208,7 @@ mod tests {
             tcti: None,
             proxy: None,
             model: None,
+            volume_key_digest: None,
         }
     }
 
@@ -218,6 +242,37 @@ mod tests {
         assert_eq!(settings.tcti.to_string(), "swtpm:host=127.0.0.1,port=1");
         assert_eq!(settings.proxy.unwrap().to_string(), "https://b");
         assert_eq!(settings.model.as_deref(), Some("n"));
+    }
+
+    #[test]
+    fn what_is_expected_is_read_and_the_command_line_names_another_volume() {
+        let (a, b) = ("ab".repeat(32), "cd".repeat(32));
+        let text = format!(
+            "volume = \"/v\"\nvolume-key-digest = \"{a}\"\nrollback-counter = \"0x01800021\"\nextend-pcr = 11\n\
+             [storage-keys]\nsystemd-ecc = \"000b{b}\"\n"
+        );
+        let settings = load(&text, |_| ()).unwrap();
+        let expected = &settings.expected;
+        assert_eq!(expected.volume_key.unwrap().to_string(), a);
+        assert_eq!(expected.counter.unwrap().get(), 0x0180_0021);
+        assert_eq!(expected.storage_keys.len(), 1);
+        assert_eq!(settings.extend, Some("11".parse().unwrap()));
+        let settings = load(&text, |place| place.volume_key_digest = Some(b.parse().unwrap())).unwrap();
+        assert_eq!(settings.expected.volume_key.unwrap().to_string(), b);
+        let settings = load("volume = \"/v\"\nextend-pcr = \"none\"", |_| ()).unwrap();
+        assert_eq!(settings.extend, Some(Extend::Nothing));
+        for odd in [
+            "volume-key-digest = \"ab\"",
+            "rollback-counter = \"0x81000001\"",
+            "rollback-counter = 25165856",
+            "extend-pcr = 24",
+            "extend-pcr = \"15\"",
+            "[storage-keys]\ntcg-ecc = \"000bab\"",
+            "[storage-keys]\ntcg-rsa = \"000b\"",
+        ] {
+            let error = load(&format!("volume = \"/v\"\n{odd}\n"), |_| ()).unwrap_err();
+            assert_eq!(error.exit(), crate::error::Exit::Usage, "{odd}: {error}");
+        }
     }
 
     #[test]

@@ -65,7 +65,8 @@ impl Common {
 
     async fn device(&self) -> Result<Device, Error> {
         let (path, mut keys) = (self.settings.volume.clone(), self.settings.keys());
-        Ok(attest::blocking(move || Device::open(&path, &mut keys)).await?)
+        let expected = self.settings.expected.clone();
+        Ok(attest::blocking(move || Device::open(&path, &mut keys, &expected)).await?)
     }
 
     fn origin(&self, device: &Device) -> Result<Origin, Error> {

@@ -1,38 +1,34 @@
 //! `edge-client unlock`: the passphrase of the sealed keyslot, through a pipe to what opens the volume for dm-crypt.
 //!
 //! Owns: that it leaves only after the volume's header proved authentic under what the TPM released, and only into a pipe or
-//! socket, never onto a terminal or into a file; and the PCR that is extended afterwards, whether the volume opened or not, so
-//! that whatever runs next unseals nothing. Called by an initramfs, as root.
+//! socket, never onto a terminal or into a file, and only for the volume that the configuration expects; that the way is closed
+//! afterwards, whether the volume opened or not, so that whatever runs next unseals nothing ([`crate::closing`]). Called by an initramfs, as root.
 //! An attacker may have written the volume, and may change it while we read: what opens it must read the same bytes, see the
 //! documentation for how. Limits today: the first TPM token is used.
 
 use std::io::Write as _;
 
-use domain::{HashAlg, PcrIndex, PcrValue};
-use ring::digest::{SHA256, SHA384, digest};
 use rustix::fs::FileType;
-use tpm::{Tcti, Tpm, TpmError};
+use tpm::Opening;
 use zeroize::Zeroizing;
 
 use super::Common;
 use crate::{
     attest,
     cli::Unlock as Arguments,
+    closing::{Extend, close},
     device::{self, DeviceError},
     error::{Error, Exit},
     report,
 };
-
-/// What is measured when a volume was opened or refused.
-const CLOSED: &[u8] = b"signalbox: the volume's key was asked for v1";
 
 /// Why there is no passphrase.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UnlockError {
     #[error("stdout is not a pipe")]
     NotAPipe,
-    #[error("the PCR cannot be extended, so the passphrase is kept back")]
-    Extend(#[source] DeviceError),
+    #[error("the way cannot be closed behind the volume, so the passphrase is kept back")]
+    Close(#[source] DeviceError),
 }
 
 impl UnlockError {
@@ -41,14 +37,14 @@ impl UnlockError {
             Self::NotAPipe => {
                 Some("the passphrase is for a program, see `edge-client unlock --help`".to_owned())
             }
-            Self::Extend(error) => error.hint(),
+            Self::Close(error) => error.hint(),
         }
     }
 
     pub(crate) const fn exit(&self) -> Exit {
         match self {
             Self::NotAPipe => Exit::Usage,
-            Self::Extend(_) => Exit::Failed,
+            Self::Close(_) => Exit::Failed,
         }
     }
 }
@@ -58,32 +54,28 @@ pub(crate) async fn run(common: &Common, arguments: Arguments) -> Result<Exit, E
         return Err(UnlockError::NotAPipe.into());
     }
     let (path, mut keys) = (common.settings.volume.clone(), common.settings.keys());
-    let released = attest::blocking(move || device::release(&path, &mut keys)).await;
-    if let Some(pcr) = arguments.extend {
-        let tcti = common.settings.tcti.clone();
-        let extended = attest::blocking(move || extend(&tcti, pcr)).await;
-        match (&released, extended) {
-            (Ok(_), Err(why)) => return Err(UnlockError::Extend(why).into()),
-            (Err(_), Err(why)) => report::note(&format!(
-                "warning: the PCR cannot be extended either: {}",
-                report::chain(&why)
-            )),
-            (_, Ok(())) => {}
-        }
+    let expected = common.settings.expected.clone();
+    let pcr = Extend::pcr(arguments.extend.or(common.settings.extend));
+    let (released, closed) = attest::blocking(move || {
+        let released = device::release(&path, &mut keys, &expected);
+        let opening = if released.is_ok() {
+            Opening::Released
+        } else {
+            Opening::Failed
+        };
+        Ok((released, pcr.map_or(Ok(()), |pcr| close(&mut keys, pcr, opening))))
+    })
+    .await?;
+    match (&released, closed) {
+        (Ok(_), Err(why)) => return Err(UnlockError::Close(why).into()),
+        (Err(_), Err(why)) => report::note(&format!(
+            "warning: the way cannot be closed either: {}",
+            report::chain(&why)
+        )),
+        (_, Ok(())) => {}
     }
     write(&released?)?;
     Ok(Exit::Done)
-}
-
-/// Extends the PCR in every bank that a volume may be sealed to; the TPM passes over a bank that it does not have.
-fn extend(tcti: &Tcti, pcr: PcrIndex) -> Result<(), DeviceError> {
-    let mut tpm = Tpm::open(tcti)?;
-    for (bank, algorithm) in [(HashAlg::Sha256, &SHA256), (HashAlg::Sha384, &SHA384)] {
-        let value = PcrValue::new(bank, digest(algorithm, CLOSED).as_ref());
-        let value = value.map_err(|_| TpmError::Malformed("the digest (it is of another bank)"))?;
-        tpm.extend(pcr, bank, &value)?;
-    }
-    Ok(())
 }
 
 fn is_pipe() -> bool {

@@ -12,6 +12,7 @@
 mod ask;
 mod cli;
 mod doctor;
+mod expected;
 mod otp;
 mod quote;
 mod support;

@@ -114,7 +114,7 @@ fn a_tpm_that_is_not_there_releases_nothing_and_both_failures_are_told() {
     assert!(output.stdout.is_empty());
     let said = stderr(&output);
     assert!(
-        said.contains("cannot be extended either") && said.contains("error: "),
+        said.contains("cannot be closed either") && said.contains("error: "),
         "{said}"
     );
 }

@@ -2,10 +2,10 @@
 
 use std::fs::File;
 
-use domain::{HashAlg, PcrIndex, PcrSelection, Psk, SealedSecret, VolumeKey};
+use domain::{Generation, HashAlg, PcrIndex, PcrSelection, Psk, SealedSecret, VolumeKey, VolumeKeyDigest};
 use testkit::Swtpm;
 use tpm::{AkHandle, EkAlg, Tpm};
-use volume::{ContentFile, DeviceConfig, Existing, KeyslotId, PrimaryAlg, Recipe, SystemdTpm2};
+use volume::{ContentFile, DeviceConfig, Existing, KeyslotId, Options, PrimaryAlg, Recipe, SystemdTpm2};
 use zeroize::Zeroizing;
 
 pub const PSK: &str = "sbx_canary-canary-canary-canary-canary-canary-0";
@@ -15,6 +15,25 @@ pub struct Device {
     pub swtpm: Swtpm,
     pub dir: tempfile::TempDir,
     pub config: DeviceConfig,
+}
+
+/// What differs between volumes; all have the same UUID.
+pub struct Making {
+    pub seed: u8,
+    pub psk: &'static str,
+    pub pcrs: &'static [u64],
+    pub generation: Option<Generation>,
+}
+
+impl Default for Making {
+    fn default() -> Self {
+        Self {
+            seed: 0x5a,
+            psk: PSK,
+            pcrs: &[7],
+            generation: None,
+        }
+    }
 }
 
 impl Device {
@@ -45,25 +64,36 @@ impl Device {
     }
 
     fn provision(&self) {
-        let secret = SealedSecret::copy_from(&[0x5a; 32]).unwrap();
-        let pcrs = selection(&[7]);
-        let sealed = {
-            let mut tpm = Tpm::open(&self.swtpm.tcti().parse().unwrap()).unwrap();
-            tpm.create_ak(EkAlg::Rsa2048, AkHandle::default()).unwrap();
-            tpm.seal(&secret, &pcrs, false).unwrap()
-        };
-        let token = SystemdTpm2 {
+        self.tpm().create_ak(EkAlg::Rsa2048, AkHandle::default()).unwrap();
+        self.write(&self.volume(), &Making::default());
+    }
+
+    pub fn tpm(&self) -> Tpm {
+        Tpm::open(&self.swtpm.tcti().parse().unwrap()).unwrap()
+    }
+
+    /// Seals to this device's TPM as it is now.
+    pub fn seal(&self, secret: &SealedSecret, pcrs: &[u64]) -> SystemdTpm2 {
+        let pcrs = selection(pcrs);
+        let sealed = self.tpm().seal(secret, &pcrs, false).unwrap();
+        SystemdTpm2 {
             keyslot: KeyslotId::SEALED,
             blob: sealed.private_then_public,
             pcrs,
             primary_alg: PrimaryAlg::Ecc,
             policy_hash: sealed.policy_hash,
-        };
+        }
+    }
+
+    /// Writes a volume that is sealed to this device's TPM as it is now; gives the digest of its key.
+    pub fn write(&self, path: &str, making: &Making) -> VolumeKeyDigest {
+        let secret = SealedSecret::copy_from(&[making.seed; 32]).unwrap();
+        let token = self.seal(&secret, making.pcrs);
         let files = [
             ContentFile {
                 path: "/psk",
                 mode: 0o400,
-                data: Zeroizing::new(PSK.as_bytes().to_vec()),
+                data: Zeroizing::new(making.psk.as_bytes().to_vec()),
             },
             ContentFile {
                 path: "/device.toml",
@@ -78,12 +108,12 @@ impl Device {
             files: &files,
             existing: Existing::Refuse,
         };
-        let key: Vec<u8> = (0..64).collect();
+        let key: Vec<u8> = (making.seed..).take(64).collect();
         let target = File::options()
             .read(true)
             .write(true)
             .create_new(true)
-            .open(self.volume())
+            .open(path)
             .unwrap();
         let mut counter = 0_u8;
         let mut entropy = |room: &mut [u8]| {
@@ -93,7 +123,21 @@ impl Device {
             }
         };
         let volume_key = VolumeKey::copy_from(&key).unwrap();
-        volume::create(&target, &recipe, &volume_key, &secret, &token, &mut entropy).unwrap();
+        let options = Options {
+            generation: making.generation,
+            ..Options::default()
+        };
+        volume::create_with(
+            &target,
+            &recipe,
+            options,
+            &volume_key,
+            &secret,
+            &token,
+            &mut entropy,
+        )
+        .unwrap()
+        .volume_key_digest
     }
 
     pub fn volume(&self) -> String {
