@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     content::{self, ContentFile, InvalidContent},
+    reserve::within_limit,
     sectors::SectorSize,
 };
 
@@ -104,7 +105,9 @@ pub(crate) fn make(
 ) -> Result<File, FilesystemError> {
     let folders = content::folders(files)?;
     let image = memory_file("image", &[])?;
-    image.set_len(len).map_err(FilesystemError::Memory)?;
+    within_limit(len)
+        .and_then(|()| image.set_len(len))
+        .map_err(FilesystemError::Memory)?;
     mke2fs(&image, uuid, hash_seed, MIN_INODES, None)?;
     for folder in folders {
         let commands = format!("mkdir {folder}\nset_inode_field {folder} mode 0{FOLDER:o}\n");

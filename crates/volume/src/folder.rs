@@ -19,6 +19,7 @@ use std::{
 use crate::{
     FilesystemError,
     filesystem::{MIN_INODES, TIME, debugfs, memory_file, mke2fs},
+    reserve::within_limit,
 };
 
 /// Most entries of a folder, those below it counted.
@@ -55,7 +56,9 @@ pub(crate) fn make(
     let entries = count(folder)?;
     let opened = File::open(folder).map_err(|e| unreadable(folder, e))?;
     let image = memory_file("image", &[])?;
-    image.set_len(len).map_err(FilesystemError::Memory)?;
+    within_limit(len)
+        .and_then(|()| image.set_len(len))
+        .map_err(FilesystemError::Memory)?;
     // Reserved inodes and `lost+found` beside the entries, and some air.
     let inodes = entries.saturating_add(64).max(MIN_INODES);
     mke2fs(&image, uuid, hash_seed, inodes, Some(opened))?;

@@ -68,6 +68,22 @@ impl Kernel {
         }
     }
 
+    /// Whether the block device `part` is a partition of the disk `whole`, or the other way round.
+    pub(crate) fn overlap(&self, one: u64, other: u64) -> io::Result<bool> {
+        for (whole, part) in [(one, other), (other, one)] {
+            let folder = self.root.join("sys/dev/block").join(number(whole));
+            for child in names(&folder)? {
+                let child = folder.join(child);
+                if child.join("partition").exists()
+                    && fs::read_to_string(child.join("dev"))?.trim() == number(part)
+                {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     fn known(&self, medium: Medium) -> io::Result<Option<Holder>> {
         let mut devices = Vec::new();
         if let Medium::Block { device } = medium {
@@ -248,6 +264,13 @@ mod tests {
         let (_folder, kernel) = machine();
         assert_eq!(number(0x0810), "8:16");
         assert_eq!(kernel.known(DISK).unwrap(), None);
+    }
+
+    #[test]
+    fn a_partition_is_a_part_of_its_disk_alone() {
+        let (_folder, kernel) = machine();
+        assert!(kernel.overlap(0x0810, 0x0811).unwrap() && kernel.overlap(0x0811, 0x0810).unwrap());
+        assert!(!kernel.overlap(0x0810, 0x0812).unwrap() && !kernel.overlap(0x0820, 0x0811).unwrap());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::{
     fs::File,
     io,
-    os::unix::fs::{FileExt as _, MetadataExt as _},
+    os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _},
     path::Path,
 };
 
@@ -16,7 +16,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{ContentFile, FilesystemError, Owners, Source, compose::uuid, filesystem, folder};
+use crate::{ContentFile, FilesystemError, Owners, Source, compose::uuid, filesystem, folder, held::Kernel};
 
 /// The plain content of volumes.
 #[derive(Debug)]
@@ -95,9 +95,14 @@ impl Image {
         self.file.try_clone()
     }
 
-    /// Whether `target` is the same file.
+    /// Whether `target` is the same file, or a disk of which the other is a partition.
     pub(crate) fn is(&self, target: &File) -> io::Result<bool> {
-        same_file(&self.file, target)
+        if same_file(&self.file, target)? {
+            return Ok(true);
+        }
+        let (one, other) = (self.file.metadata()?, target.metadata()?);
+        let devices = one.file_type().is_block_device() && other.file_type().is_block_device();
+        Ok(devices && Kernel::here().overlap(one.rdev(), other.rdev())?)
     }
 
     /// Fills `buffer` from `offset` on.

@@ -23,6 +23,7 @@ use crate::{
     metadata::Metadata,
     open::{open_under, recover_under},
     recovery::RecoveryToken,
+    reserve::within_limit,
     sink::{self, Sink},
     unsupported::MAX_OBJECTS,
     validate::{Extent, Layout},
@@ -115,6 +116,9 @@ pub fn rekey(
 ) -> Result<Rekeyed, RekeyError> {
     let _lock = Lock::take(target)?.ok_or(RekeyError::Locked)?;
     let change = change(target.try_clone()?, unlock, new, entropy)?;
+    if target.metadata()?.is_file() {
+        within_limit(change.end())?;
+    }
     Ok(change.write(target)?)
 }
 
@@ -336,6 +340,23 @@ fn gaps(taken: &[Extent], metadata: &Metadata, header_size: u64) -> Vec<Extent> 
 }
 
 impl Change {
+    /// Where the last byte that may be written ends.
+    fn end(&self) -> u64 {
+        let areas = self.areas.iter().map(|area| {
+            area.offset
+                .saturating_add(u64::try_from(area.material.len()).unwrap_or(u64::MAX))
+        });
+        let unused = self
+            .unused
+            .iter()
+            .map(|extent| extent.offset.saturating_add(extent.len));
+        areas
+            .chain(unused)
+            .max()
+            .unwrap_or(0)
+            .max(self.header_size.saturating_mul(2))
+    }
+
     fn write(self, sink: &dyn Sink) -> io::Result<Rekeyed> {
         for area in &self.areas {
             sink.write_at(&area.material, area.offset)?;

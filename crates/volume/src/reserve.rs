@@ -2,6 +2,7 @@
 //!
 //! Owns: asking the file system for every byte of a new volume, so that a full disk, a quota or a limit on file sizes is an
 //! error while nothing is lost yet. Block devices have their room.
+//! A process that grows a file beyond its limit (`RLIMIT_FSIZE`) is killed by a signal, so that limit is asked first.
 //! Limits: a file system that cannot reserve, and memory, is asked how much is free, which another writer may take meanwhile.
 
 use std::fs::File;
@@ -9,6 +10,7 @@ use std::fs::File;
 use rustix::{
     fs::{FallocateFlags, fallocate, fstat, fstatfs, fstatvfs},
     io::Errno,
+    process::{Resource, getrlimit},
 };
 
 use crate::TargetError;
@@ -17,6 +19,14 @@ use crate::TargetError;
 const TMPFS: u64 = 0x0102_1994;
 /// Bytes of the unit of `st_blocks`.
 const BLOCK: u64 = 512;
+
+/// Whether a file may have `size` bytes.
+pub(crate) fn within_limit(size: u64) -> std::io::Result<()> {
+    match getrlimit(Resource::Fsize).current {
+        Some(most) if size > most => Err(Errno::FBIG.into()),
+        _ => Ok(()),
+    }
+}
 
 /// Makes a regular file `size` bytes long, all of them its own. Where that fails, its length is as it was.
 pub(crate) fn reserve(target: &File, size: u64) -> Result<(), TargetError> {
@@ -28,6 +38,7 @@ pub(crate) fn reserve(target: &File, size: u64) -> Result<(), TargetError> {
         needed: size,
         source: source.into(),
     };
+    within_limit(size).map_err(|_| no_room(Errno::FBIG))?;
     // Memory knows exactly what is free; handing its pages out here, on one core, would take longer than encrypting.
     let reserved = if in_memory(target)? {
         Err(Errno::OPNOTSUPP)

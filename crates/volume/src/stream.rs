@@ -205,8 +205,10 @@ fn one_piece(
 /// Runs `work` on every core, and gives the first error.
 pub(crate) fn run<E: Send>(work: impl Fn() -> Result<(), E> + Sync) -> Result<(), E> {
     thread::scope(|scope| {
-        let running: Vec<_> = (0..workers()).map(|_| scope.spawn(&work)).collect();
-        let mut result = Ok(());
+        // One core's share is done here: a machine that has no thread to give makes the work slow, and no more.
+        let more = (1..workers()).map_while(|_| thread::Builder::new().spawn_scoped(scope, &work).ok());
+        let running: Vec<_> = more.collect();
+        let mut result = work();
         for thread in running {
             match thread.join() {
                 Ok(done) => result = result.and(done),

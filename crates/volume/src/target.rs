@@ -2,7 +2,8 @@
 //!
 //! Owns: the refusal. Before the first write the target is searched for LUKS headers, file systems, partition tables,
 //! RAID and LVM members and swap; whatever is found is named, and only an explicit wish overwrites it. Data of no known kind
-//! where the headers will be is somebody's too. What is in use (see `held`) is never overwritten.
+//! is somebody's too: anything but zeros in the first 16 MiB, in 64 KiB at each of 256 places behind them, or in the last MiB of what would be
+//! written. What is in use (see `held`) is never overwritten.
 
 use std::{fs::File, io};
 
@@ -96,17 +97,46 @@ const MARKS: &[(u64, &[u8], &str)] = &[
     (1536, b"LABELONE", "an LVM physical volume"),
     (0, b"integrt\0", "a dm-integrity device"),
     (
-        4096,
+        4120,
         b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
         "a bcache device",
     ),
     (0, b"verity\0\0", "a dm-verity device"),
     (0, b"\xfc\x4e\x2b\xa9", "a RAID member"),
     (4096, b"\xfc\x4e\x2b\xa9", "a RAID member"),
+    (
+        4120,
+        b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef",
+        "a bcachefs file system",
+    ),
+    (32, b"NXSB", "an APFS container"),
+    (1024, b"H+\0\x04", "an HFS+ file system"),
+    (1024, b"HX\0\x05", "an HFS+ file system"),
+    (32768, b"JFS1", "a JFS file system"),
+    (8244, b"ReIsEr", "a ReiserFS file system"),
+    (65588, b"ReIsEr", "a ReiserFS file system"),
+    (65536, b"\x01\x16\x19\x70", "a GFS2 file system"),
+    (34817, b"NSR02", "a UDF file system"),
+    (34817, b"NSR03", "a UDF file system"),
+    (0, b"dmvdo001", "a VDO volume"),
+    (516, b"!Stra0tis", "a Stratis member"),
+    (0, b"bluestore block ", "a Ceph device"),
+    (0, b"\x45\x3d\xcd\x28", "a cramfs file system"),
+    (0, b"-rom1fs-", "a romfs file system"),
 ];
 
-/// The first mark on `target`, if there is one.
-pub(crate) fn search(target: &File) -> io::Result<Option<Found>> {
+/// Where ZFS keeps its labels from the start and from the end, and in each the room for uberblocks.
+const ZFS_LABEL: u64 = 256 << 10;
+const ZFS_UBERBLOCKS: u64 = 128 << 10;
+/// The smallest room of one uberblock, and its mark in either byte order.
+const ZFS_SLOT: u64 = 1024;
+const ZFS_MARKS: [[u8; 8]; 2] = [0x00ba_b10c_u64.to_le_bytes(), 0x00ba_b10c_u64.to_be_bytes()];
+/// How many places behind the headers are looked at for data of no known kind, and how much of each, in bytes. One more is the end.
+const SAMPLES: u64 = 256;
+const SAMPLE: u64 = 64 << 10;
+
+/// The first mark on `target`, if there is one, or data where `size` bytes will be written.
+pub(crate) fn search(target: &File, size: u64) -> io::Result<Option<Found>> {
     let second_headers = binary::SIZES
         .iter()
         .map(|at| (*at, binary::MAGIC_SECONDARY.as_slice(), "a LUKS2 volume"));
@@ -120,6 +150,8 @@ pub(crate) fn search(target: &File) -> io::Result<Option<Found>> {
     let last = [
         from_end(512, b"EFI PART", "a GPT partition table"),
         from_end(4096, b"EFI PART", "a GPT partition table"),
+        from_end(1024, b"Intel Raid ISM C", "a RAID member"),
+        from_end(512, b"\xde\x11\xde\x11", "a RAID member"),
         old_raid.map(|at| (at, b"\xfc\x4e\x2b\xa9".as_slice(), "a RAID member")),
         from_end(
             len - (len & !0xfff).saturating_sub(0x2000),
@@ -140,15 +172,64 @@ pub(crate) fn search(target: &File) -> io::Result<Option<Found>> {
             Err(e) => return Err(e),
         }
     }
-    let mut unknown = None;
-    sink::each_piece(target as &dyn Sink, 0, len.min(DATA_OFFSET), |_, offset| {
-        unknown.get_or_insert(Found {
-            what: "data of no known kind",
-            offset,
-        });
-        Ok(())
-    })?;
-    Ok(unknown)
+    if let Some(offset) = zfs(target, len)? {
+        let what = "a ZFS member";
+        return Ok(Some(Found { what, offset }));
+    }
+    unknown(target, len.min(size))
+}
+
+/// The first uberblock of ZFS in one of its four labels.
+fn zfs(target: &File, len: u64) -> io::Result<Option<u64>> {
+    let end = len & !(ZFS_LABEL - 1);
+    let labels = [
+        Some(0),
+        Some(ZFS_LABEL),
+        end.checked_sub(2 * ZFS_LABEL),
+        end.checked_sub(ZFS_LABEL),
+    ];
+    for label in labels.into_iter().flatten() {
+        for slot in 0..ZFS_UBERBLOCKS / ZFS_SLOT {
+            let at = label
+                .saturating_add(ZFS_UBERBLOCKS)
+                .saturating_add(slot.saturating_mul(ZFS_SLOT));
+            let mut mark = [0; 8];
+            match Sink::read_at(target, &mut mark, at) {
+                Ok(()) if ZFS_MARKS.contains(&mark) => return Ok(Some(at)),
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Anything but zeros in `len` bytes: where the headers will be, at many places behind them and at the end.
+fn unknown(target: &File, len: u64) -> io::Result<Option<Found>> {
+    let mut found = None;
+    let mut look = |from: u64, to: u64| {
+        sink::each_piece(target as &dyn Sink, from, to, |_, offset| {
+            found.get_or_insert(Found {
+                what: "data of no known kind",
+                offset,
+            });
+            Ok(())
+        })
+    };
+    look(0, len.min(DATA_OFFSET))?;
+    let behind = len.saturating_sub(DATA_OFFSET);
+    if behind <= SAMPLES * SAMPLE {
+        look(DATA_OFFSET.min(len), len)?;
+    } else {
+        let step = (behind / SAMPLES) & !(SAMPLE - 1);
+        for nth in 0..SAMPLES {
+            let at = DATA_OFFSET.saturating_add(nth.saturating_mul(step));
+            look(at, at.saturating_add(SAMPLE))?;
+        }
+        look(len.saturating_sub(1 << 20), len)?;
+    }
+    Ok(found)
 }
 
 /// Whether a volume of `size` bytes may be written to `target`: nothing is there, nobody uses it, and it is large enough. Looks
@@ -165,7 +246,7 @@ pub(crate) fn check(target: &File, needed: u64, overwrite: bool) -> Result<(), T
     if let Some(holder) = Kernel::here().holder(target)? {
         return Err(TargetError::InUse(holder));
     }
-    if !overwrite && let Some(found) = search(target)? {
+    if !overwrite && let Some(found) = search(target, needed)? {
         return Err(TargetError::Occupied(found));
     }
     let found = target.len()?;
@@ -189,7 +270,7 @@ mod tests {
             let target = tempfile::tempfile().unwrap();
             target.set_len(1 << 20).unwrap();
             target.write_all_at(mark, *offset).unwrap();
-            let found = search(&target).unwrap().unwrap();
+            let found = search(&target, u64::MAX).unwrap().unwrap();
             // FAT32 has the shorter mark elsewhere; every other is found under its own name.
             assert_eq!((found.what, found.offset), (*what, *offset));
             let refused = check(&target, 1 << 20, false);
@@ -210,7 +291,36 @@ mod tests {
             let target = tempfile::tempfile().unwrap();
             target.set_len(8 << 20).unwrap();
             target.write_all_at(mark, offset).unwrap();
-            assert_eq!(search(&target).unwrap().unwrap().offset, offset);
+            assert_eq!(search(&target, u64::MAX).unwrap().unwrap().offset, offset);
+        }
+    }
+
+    #[test]
+    fn zfs_labels_and_data_far_behind_are_found() {
+        let len = (4 << 30) + 12345;
+        for (offset, what) in [
+            (128 << 10, "a ZFS member"),
+            ((384 << 10) + 5 * 1024, "a ZFS member"),
+            ((4 << 30) - (512 << 10) + (128 << 10), "a ZFS member"),
+            ((4 << 30) - (128 << 10) + 127 * 1024, "a ZFS member"),
+        ] {
+            for mark in ZFS_MARKS {
+                let target = tempfile::tempfile().unwrap();
+                target.set_len(len).unwrap();
+                target.write_all_at(&mark, offset).unwrap();
+                assert_eq!(search(&target, u64::MAX).unwrap(), Some(Found { what, offset }));
+            }
+        }
+        let step = ((len - DATA_OFFSET) / SAMPLES) & !(SAMPLE - 1);
+        for at in [100, DATA_OFFSET + 7 * step + 3, len - 1] {
+            let target = tempfile::tempfile().unwrap();
+            target.set_len(len).unwrap();
+            assert_eq!(search(&target, u64::MAX).unwrap(), None);
+            target.write_all_at(b"x", at).unwrap();
+            let found = search(&target, u64::MAX).unwrap().unwrap();
+            assert!(
+                found.what == "data of no known kind" && (found.offset..found.offset + SAMPLE).contains(&at)
+            );
         }
     }
 

@@ -203,6 +203,7 @@ mod tests {
             ("tpm2_srk", json!("AAAA")),
             ("tpm2_pcrlock", json!(true)),
             ("tpm2-pcrs", json!([])),
+            ("keyslots", json!([])),
         ] {
             let mut json = systemd_252();
             json[field] = value;
@@ -219,7 +220,6 @@ mod tests {
         let long = BASE64.encode(&[0; MAX_BLOB + 1]);
         for (field, value) in [
             ("type", json!("systemd-fido2")),
-            ("keyslots", json!([])),
             ("keyslots", json!(["0", "1"])),
             ("keyslots", json!(["32"])),
             ("keyslots", json!(["01"])),

@@ -1,7 +1,8 @@
 //! The `systemd-tpm2` token in all its kinds: exact PCRs, a signed PCR policy, a PIN, a named storage root key.
 //!
 //! Owns: the JSON fields exactly as systemd writes them (`src/cryptsetup/cryptsetup-tokens/luks2-tpm2.c`,
-//! `tpm2_make_luks2_json`), up to systemd 254. What a later one added is refused: it may change what is asked of the TPM.
+//! `tpm2_make_luks2_json`), as far as systemd 261. What cannot be done is refused by name: pcrlock policies, secrets in several
+//! shards, keys at other handles. A field that is not known is refused too: it may change what is asked of the TPM.
 //! Only the form is judged here: keys, blobs and policies are for `tpm` to parse.
 //! An attacker controls every field; a wrong one makes unsealing fail, it reveals nothing.
 
@@ -15,6 +16,8 @@ use crate::{KeyslotId, PrimaryAlg, SealToken, SystemdTpm2, TokenError, token::TY
 pub(crate) const MAX_BLOB: usize = 4096;
 /// The longest PEM of a policy key, in bytes.
 const MAX_KEY: usize = 2048;
+/// Where a serialized storage root key says that it is (TCG TPM v2.0 Provisioning Guidance 7.8).
+const SRK_HANDLE: [u8; 4] = 0x8100_0001_u32.to_be_bytes();
 /// The longest serialized storage root key, in bytes.
 const MAX_SRK: usize = 1024;
 
@@ -114,11 +117,11 @@ impl Serialize for Tpm2Token {
         Raw {
             r#type: TYPE.to_owned(),
             keyslots: vec![self.keyslot],
-            blob: BASE64.encode(&self.blob),
+            blob: Shards::One(BASE64.encode(&self.blob)),
             pcrs: self.exact.iter().flat_map(PcrSelection::iter).collect(),
             pcr_bank: Some(self.bank),
             primary_alg: Some(self.primary_alg),
-            policy_hash: HEXLOWER.encode(&self.policy_hash),
+            policy_hash: Shards::One(HEXLOWER.encode(&self.policy_hash)),
             pin: self.pin != TokenPin::None,
             tpm2_pubkey_pcrs: self.signed.iter().flat_map(|signed| signed.pcrs.iter()).collect(),
             tpm2_pubkey: self.signed.as_ref().map(|signed| BASE64.encode(&signed.key_pem)),
@@ -128,6 +131,7 @@ impl Serialize for Tpm2Token {
             },
             tpm2_srk: self.srk.as_ref().map(|srk| BASE64.encode(srk)),
             tpm2_pcrlock: false,
+            tpm2_pcrlock_nv: None,
         }
         .serialize(serializer)
     }
@@ -148,7 +152,7 @@ struct Raw {
     r#type: String,
     keyslots: Vec<KeyslotId>,
     #[serde(rename = "tpm2-blob")]
-    blob: String,
+    blob: Shards,
     #[serde(rename = "tpm2-pcrs")]
     pcrs: Vec<PcrIndex>,
     // Both are absent in tokens of the first versions, which meant SHA-256 and ECC.
@@ -157,7 +161,7 @@ struct Raw {
     #[serde(rename = "tpm2-primary-alg", default, skip_serializing_if = "Option::is_none")]
     primary_alg: Option<PrimaryAlg>,
     #[serde(rename = "tpm2-policy-hash")]
-    policy_hash: String,
+    policy_hash: Shards,
     #[serde(rename = "tpm2-pin", default)]
     pin: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -170,6 +174,28 @@ struct Raw {
     tpm2_srk: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     tpm2_pcrlock: bool,
+    #[serde(default, skip_serializing)]
+    tpm2_pcrlock_nv: Option<serde_json::Value>,
+}
+
+/// A text; later versions of systemd write several where a secret is split over several policies.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Shards {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Shards {
+    fn one(self) -> Result<String, TokenError> {
+        match self {
+            Self::One(text) => Ok(text),
+            Self::Several(mut texts) => match (texts.pop(), texts.is_empty()) {
+                (Some(text), true) => Ok(text),
+                _ => Err(TokenError::Unsupported("a secret in several shards")),
+            },
+        }
+    }
 }
 
 impl TryFrom<Raw> for Tpm2Token {
@@ -180,8 +206,11 @@ impl TryFrom<Raw> for Tpm2Token {
         if raw.r#type != TYPE {
             return Err(malformed("the type is another"));
         }
-        if raw.tpm2_pcrlock {
+        if raw.tpm2_pcrlock || raw.tpm2_pcrlock_nv.is_some() {
             return Err(TokenError::Unsupported("a pcrlock policy"));
+        }
+        if raw.keyslots.is_empty() {
+            return Err(TokenError::Unsupported("a keyslot that was removed"));
         }
         let [keyslot] = raw.keyslots.as_slice() else {
             return Err(malformed("it names another number of keyslots than one"));
@@ -219,9 +248,16 @@ impl TryFrom<Raw> for Tpm2Token {
         if exact.is_none() && signed.is_none() && pin == TokenPin::None {
             return Err(TokenError::Unsupported("no PCR at all"));
         }
+        let srk = bytes(raw.tpm2_srk, MAX_SRK)
+            .ok_or_else(|| malformed("tpm2_srk is not the base64 of a storage root key"))?;
+        if srk.as_ref().is_some_and(|srk| !srk.starts_with(&SRK_HANDLE)) {
+            return Err(TokenError::Unsupported(
+                "a storage key at another handle than 0x81000001",
+            ));
+        }
         Ok(Self {
             keyslot: *keyslot,
-            blob: bytes(Some(raw.blob), MAX_BLOB)
+            blob: bytes(Some(raw.blob.one()?), MAX_BLOB)
                 .flatten()
                 .ok_or_else(|| malformed("tpm2-blob is not the base64 of a TPM object"))?,
             bank,
@@ -230,12 +266,11 @@ impl TryFrom<Raw> for Tpm2Token {
             pin,
             primary_alg: raw.primary_alg.unwrap_or(PrimaryAlg::Ecc),
             policy_hash: HEXLOWER_PERMISSIVE
-                .decode(raw.policy_hash.as_bytes())
+                .decode(raw.policy_hash.one()?.as_bytes())
                 .ok()
                 .and_then(|hash| hash.try_into().ok())
                 .ok_or_else(|| malformed("tpm2-policy-hash is not 64 hexadecimal digits"))?,
-            srk: bytes(raw.tpm2_srk, MAX_SRK)
-                .ok_or_else(|| malformed("tpm2_srk is not the base64 of a storage root key"))?,
+            srk,
         })
     }
 }
@@ -327,7 +362,37 @@ mod tests {
                 "{field}: {refused:?}"
             );
         }
-        let refused = with("tpm2_pcrlock", json!(true));
-        assert_eq!(refused, Err(TokenError::Unsupported("a pcrlock policy")));
+    }
+
+    #[test]
+    fn what_later_versions_can_express_is_read_or_refused_by_name() {
+        let hash = "cd".repeat(32);
+        for (field, value, what) in [
+            ("tpm2_pcrlock", json!(true), "a pcrlock policy"),
+            ("tpm2_pcrlock_nv", json!("AAAA"), "a pcrlock policy"),
+            ("tpm2-blob", json!(["AAAA", "AAAA"]), "a secret in several shards"),
+            ("tpm2-blob", json!([]), "a secret in several shards"),
+            (
+                "tpm2-policy-hash",
+                json!([hash, hash]),
+                "a secret in several shards",
+            ),
+            (
+                "tpm2_srk",
+                json!("gQAAAg=="),
+                "a storage key at another handle than 0x81000001",
+            ),
+            ("keyslots", json!([]), "a keyslot that was removed"),
+        ] {
+            assert_eq!(with(field, value), Err(TokenError::Unsupported(what)), "{field}");
+        }
+        let plain = Tpm2Token::from_json(everything()).unwrap();
+        for (field, value) in [
+            ("tpm2_pcrlock", json!(false)),
+            ("tpm2-blob", json!(["AKsA/w=="])),
+            ("tpm2-policy-hash", json!([hash])),
+        ] {
+            assert_eq!(with(field, value).unwrap(), plain, "{field}");
+        }
     }
 }
