@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::Ask;
 use crate::worker::{Piece, Worker};
-use crate::{ollama, openai};
+use crate::{anthropic, embed::Embed, ollama, openai};
 
 /// Longest request body, in bytes.
 const MAX_BODY: usize = 1 << 20;
@@ -32,6 +32,10 @@ pub(crate) type Answer = Response<BoxBody<Bytes, Infallible>>;
 pub(crate) trait Format: Send + Sync + Unpin + 'static {
     /// `content-type` of a stream.
     fn stream_type(&self) -> &'static str;
+    /// What a stream begins with.
+    fn begin(&self) -> String {
+        String::new()
+    }
     /// One piece in a stream: a line of NDJSON, or events.
     fn piece(&self, piece: &Piece) -> String;
     /// The whole answer at once.
@@ -63,6 +67,17 @@ pub(crate) async fn answer(worker: Arc<Worker>, request: Request<Incoming>) -> R
             Ok(asked) => converse(&worker, asked.into_parts(SystemTime::now())).await,
             Err(refused) => *refused,
         },
+        (&Method::POST, "/v1/completions") => match read::<openai::OldCompletion>(request).await {
+            Ok(asked) => converse(&worker, asked.into_parts(SystemTime::now())).await,
+            Err(refused) => *refused,
+        },
+        (&Method::POST, "/v1/messages") => match read::<anthropic::Messages>(request).await {
+            Ok(asked) => converse(&worker, asked.into_parts()).await,
+            Err(refused) => *refused,
+        },
+        (&Method::POST, "/api/embed") => embed(request, Embed::ollama).await,
+        (&Method::POST, "/api/embeddings") => embed(request, Embed::old).await,
+        (&Method::POST, "/v1/embeddings") => embed(request, Embed::openai).await,
         (
             _,
             "/"
@@ -73,7 +88,12 @@ pub(crate) async fn answer(worker: Arc<Worker>, request: Request<Incoming>) -> R
             | "/api/generate"
             | "/api/chat"
             | "/v1/models"
-            | "/v1/chat/completions",
+            | "/api/embed"
+            | "/api/embeddings"
+            | "/v1/chat/completions"
+            | "/v1/completions"
+            | "/v1/embeddings"
+            | "/v1/messages",
         ) => text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed"),
         _ => text(StatusCode::NOT_FOUND, "404 page not found"),
     })
@@ -92,6 +112,14 @@ async fn show(request: Request<Incoming>) -> Answer {
     match read::<ollama::Show>(request).await {
         Ok(asked) if asked.model() == MODEL => reply(StatusCode::OK, &ollama::show()),
         Ok(asked) => reply(StatusCode::NOT_FOUND, &json!({"error": unknown(asked.model())})),
+        Err(refused) => *refused,
+    }
+}
+
+async fn embed(request: Request<Incoming>, answer: fn(&Embed) -> Value) -> Answer {
+    match read::<Embed>(request).await {
+        Ok(asked) if asked.model == MODEL => reply(StatusCode::OK, &answer(&asked)),
+        Ok(asked) => reply(StatusCode::NOT_FOUND, &json!({"error": unknown(&asked.model)})),
         Err(refused) => *refused,
     }
 }
@@ -117,6 +145,7 @@ async fn converse<F: Format>(worker: &Worker, parts: Parts<F>) -> Answer {
         let body = Stream {
             pieces,
             format,
+            begun: false,
             ended: false,
         };
         return respond(StatusCode::OK, body.stream_type(), BoxBody::new(body));
@@ -145,6 +174,7 @@ fn unknown(model: &str) -> String {
 struct Stream<F> {
     pieces: mpsc::Receiver<Piece>,
     format: F,
+    begun: bool,
     ended: bool,
 }
 
@@ -164,6 +194,12 @@ impl<F: Format> Body for Stream<F> {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if self.ended {
             return Poll::Ready(None);
+        }
+        if !std::mem::replace(&mut self.begun, true) {
+            let begin = self.format.begin();
+            if !begin.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(Bytes::from(begin)))));
+            }
         }
         self.pieces.poll_recv(context).map(|piece| {
             let piece = piece.unwrap_or_else(|| Piece::Failed("the model's thread is gone".to_owned()));

@@ -2,9 +2,11 @@
 //!
 //! Owns: the listener and the choice of engine. Refuses: to be a product. It knows one model, answers one request after another, has no access
 //! control and listens on loopback unless told otherwise. Who may call it: the demo runner and tests; nothing that is shipped.
-//! Limits today: no embeddings, images, tools or `format`; those fields are ignored as Ollama ignores what it does not know.
+//! Limits today: embeddings mean nothing; no images, tools or `format`; those fields are ignored as Ollama ignores what it does not know.
 
+mod anthropic;
 mod api;
+mod embed;
 mod engine;
 mod ollama;
 mod openai;

@@ -65,6 +65,47 @@ impl Completion {
     }
 }
 
+/// Body of `/v1/completions`.
+#[derive(Deserialize)]
+pub(crate) struct OldCompletion {
+    model: String,
+    prompt: String,
+    #[serde(default)]
+    stream: bool,
+    #[serde(default)]
+    stream_options: StreamOptions,
+    max_tokens: Option<usize>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
+    seed: Option<i64>,
+}
+
+impl OldCompletion {
+    pub(crate) fn into_parts(self, at: SystemTime) -> Parts<Texts> {
+        let chat = Completion {
+            model: self.model,
+            messages: Vec::new(),
+            stream: self.stream,
+            stream_options: self.stream_options,
+            max_tokens: self.max_tokens,
+            max_completion_tokens: None,
+            temperature: self.temperature,
+            top_p: self.top_p,
+            seed: self.seed,
+        };
+        let parts = chat.into_parts(at);
+        Parts {
+            model: parts.model,
+            ask: parts.ask.map(|ask| Ask {
+                prompt: Prompt::Raw(self.prompt),
+                ..ask
+            }),
+            stream: parts.stream,
+            format: Texts(parts.format),
+        }
+    }
+}
+
 /// `/v1/models`.
 pub(crate) fn models() -> Value {
     json!({"object": "list", "data": [{"id": MODEL, "object": "model", "created": MADE, "owned_by": "library"}]})
@@ -132,6 +173,45 @@ impl Format for Events {
 
     fn error(&self, message: &str) -> Value {
         json!({"error": {"message": message, "type": "api_error", "param": null, "code": null}})
+    }
+}
+
+/// The same with `text` in the place of messages.
+pub(crate) struct Texts(Events);
+
+impl Texts {
+    fn object(&self, text: &str, finish: Option<&Finish>) -> Value {
+        let choice = json!([{"index": 0, "text": text, "finish_reason": finish.map(|f| f.reason.word())}]);
+        let object = self.0.object("text_completion", &choice);
+        match finish {
+            Some(finish) if self.0.usage => and(object, json!({"usage": usage(finish)})),
+            _ => object,
+        }
+    }
+}
+
+impl Format for Texts {
+    fn stream_type(&self) -> &'static str {
+        self.0.stream_type()
+    }
+
+    fn piece(&self, piece: &Piece) -> String {
+        match piece {
+            Piece::Text(text) => event(&self.object(text, None)),
+            Piece::Failed(why) => event(&self.error(why)),
+            Piece::Done(finish, _) => event(&self.object("", Some(finish))) + "data: [DONE]\n\n",
+        }
+    }
+
+    fn whole(&self, text: &str, last: &Piece) -> Value {
+        match last {
+            Piece::Done(finish, _) => and(self.object(text, Some(finish)), json!({"usage": usage(finish)})),
+            Piece::Text(_) | Piece::Failed(_) => self.object(text, None),
+        }
+    }
+
+    fn error(&self, message: &str) -> Value {
+        self.0.error(message)
     }
 }
 

@@ -19,5 +19,6 @@ mod forge;
 mod harness;
 mod killed;
 mod registry_changes;
+mod stock_clients;
 mod stock_tools;
 mod whole_line;
