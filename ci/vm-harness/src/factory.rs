@@ -10,9 +10,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use domain::{HashAlg, PcrIndex, PcrSelection, PcrValue, Psk, SealedSecret, VolumeKey};
+use domain::{HashAlg, PcrIndex, PcrSelection, PcrValue, Psk, SealedSecret, VolumeKey, VolumeKeyDigest};
 use evidence::EventLog;
-use tpm::{Tcti, Tpm};
+use tpm::{RollbackIndex, Tcti, Tpm};
 use volume::{ContentFile, DataCipher, Existing, KeyslotId, Options, Recipe, SystemdTpm2};
 use zeroize::Zeroizing;
 
@@ -35,6 +35,8 @@ pub struct Sealed {
     pub path: PathBuf,
     /// SHA-256 of its key's text, in hexadecimal digits.
     pub psk: String,
+    /// SHA-256 of the volume's own key, by which the volume is known.
+    pub volume_key: VolumeKeyDigest,
 }
 
 /// A provisioned device without power.
@@ -46,6 +48,12 @@ pub struct Device {
     pub aes: Sealed,
     /// Another one, for a machine without AES instructions.
     pub adiantum: Sealed,
+    /// Somebody else's, sealed to the device's own TPM and PCRs, with the UUID of `aes`: sealing needs nothing secret.
+    pub planted: Sealed,
+    /// Two generations of a volume: the TPM's counter stands at that of the older one.
+    pub older: Sealed,
+    /// The one after it.
+    pub younger: Sealed,
     /// What a quote must show: `evidence golden` of the first boot.
     pub policy: PathBuf,
 }
@@ -90,19 +98,57 @@ pub fn provision(programs: &Path, first: &Boot, tpm: TpmState, folder: &Path) ->
             .args(["/psk", "--tcti", &tcti]),
     )?);
     let psk = Psk::parse(psk.trim_ascii_end()).map_err(|why| VmError::ours(&why))?;
+    let (uuid, volume_key) = known_by(&path, &manifest, programs)?;
     let aes = Sealed {
         path,
         psk: psk.digest().to_string(),
+        volume_key,
     };
-    let path = folder.join("adiantum.luks");
-    let adiantum = seal(&tcti, &path, random()?, DataCipher::Adiantum)?;
+    let make = |name: &str, uuid, options| seal(&tcti, &folder.join(name), uuid, options);
+    let options = Options {
+        cipher: DataCipher::Adiantum,
+        ..Options::default()
+    };
+    let adiantum = make("adiantum.luks", random()?, options)?;
+    let planted = make("planted.luks", uuid, Options::default())?;
+    let first = open(&tcti)?
+        .define_generation(RollbackIndex::default())
+        .map_err(|why| VmError::ours(&why))?;
+    let of = |generation| Options {
+        generation: Some(generation),
+        ..Options::default()
+    };
+    let older = make("older.luks", uuid, of(first))?;
+    let younger = make("younger.luks", uuid, of(first.next()))?;
     drop(running);
     Ok(Device {
         tpm,
         aes,
         adiantum,
+        planted,
+        older,
+        younger,
         policy,
     })
+}
+
+/// The UUID of the device's volume, and the digest of its key, out of the registry.
+fn known_by(volume: &Path, manifest: &Path, programs: &Path) -> Result<([u8; 16], VolumeKeyDigest), VmError> {
+    let file = File::open(volume).map_err(VmError::file(volume))?;
+    let header = volume::inspect(&file).map_err(|why| VmError::ours(&why))?;
+    let uuid = header
+        .uuid_bytes()
+        .ok_or_else(|| VmError::Missing("UUID".to_owned()))?;
+    let shown = succeed(
+        Command::new(programs.join("provisioner"))
+            .args(["--json", "device", "show", DEVICE, "--manifest"])
+            .arg(manifest),
+    )?;
+    let shown: serde_json::Value = serde_json::from_slice(&shown).map_err(|why| VmError::ours(&why))?;
+    let digest = shown.get("volume-key").and_then(serde_json::Value::as_str);
+    let digest = digest.and_then(|digest| digest.parse().ok());
+    let digest = digest.ok_or_else(|| VmError::Missing("volume-key of the device".to_owned()))?;
+    Ok((uuid, digest))
 }
 
 /// Extends the TPM by every measured event of the log, in order.
@@ -146,7 +192,7 @@ fn agrees(boot: &Boot, tcti: &str) -> Result<(), VmError> {
 ///
 /// # Errors
 /// The TPM or the volume refuses.
-pub fn seal(tcti: &str, path: &Path, uuid: [u8; 16], cipher: DataCipher) -> Result<Sealed, VmError> {
+pub fn seal(tcti: &str, path: &Path, uuid: [u8; 16], options: Options<'_>) -> Result<Sealed, VmError> {
     let secret = SealedSecret::try_fill(fill)?;
     let pcrs = SEALED_TO
         .map(PcrIndex::try_from)
@@ -177,21 +223,18 @@ pub fn seal(tcti: &str, path: &Path, uuid: [u8; 16], cipher: DataCipher) -> Resu
         files: &files,
         existing: Existing::Refuse,
     };
-    let options = Options {
-        cipher,
-        ..Options::default()
-    };
     let target = File::options().read(true).write(true).create_new(true).open(path);
     let target = target.map_err(VmError::file(path))?;
     let key = VolumeKey::try_fill(fill)?;
     let mut entropy = urandom()?;
     // `fill` has read from the same device before; a device that ends would show in the volume's own check.
     let mut draw = |room: &mut [u8]| drop(entropy.read_exact(room));
-    volume::create_with(&target, &recipe, options, &key, &secret, &token, &mut draw)
+    let created = volume::create_with(&target, &recipe, options, &key, &secret, &token, &mut draw)
         .map_err(|why| VmError::ours(&why))?;
     Ok(Sealed {
         path: path.to_owned(),
         psk: psk.digest().to_string(),
+        volume_key: created.volume_key_digest,
     })
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use domain::{HashAlg, PcrIndex, PcrValue};
+use domain::{HashAlg, PcrIndex, PcrValue, VolumeKeyDigest};
 
 /// Who opens a volume inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,12 @@ impl fmt::Display for Opener {
 pub enum Verb {
     /// Open the volume on the disk of this name.
     Unlock(Opener, &'static str),
+    /// Open it as ours does, expecting this digest of the volume's key.
+    Expect(VolumeKeyDigest, &'static str),
+    /// Write a volume with what the disk "content" holds straight to the disk of this name, sealed to this machine as it is.
+    Create(&'static str),
+    /// Mount the disk of this name, for as long as the machine runs.
+    Mount(&'static str),
     /// Measure something into a PCR.
     Extend(u8),
     /// Quote, answering a nonce of 64 hexadecimal digits, for the device of the volume on this disk.
@@ -41,6 +47,9 @@ impl fmt::Display for Verb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unlock(opener, disk) => write!(f, "unlock {opener} {disk}"),
+            Self::Expect(digest, disk) => write!(f, "expect {digest} {disk}"),
+            Self::Create(disk) => write!(f, "create {disk}"),
+            Self::Mount(disk) => write!(f, "mount {disk}"),
             Self::Extend(pcr) => write!(f, "extend {pcr}"),
             Self::Quote(nonce, disk) => write!(f, "quote {nonce} {disk}"),
         }

@@ -25,11 +25,17 @@ const BY_NAME: [&str; 4] = [
     "libtss2-tcti-device.so.0",
 ];
 
-/// Makes it, compressed. `programs` has our own, for machines that run them.
+/// Makes it, compressed. `programs` has our own, of which `ours` go in, for machines that run them.
 ///
 /// # Errors
 /// A file is missing, a tool fails.
-pub fn make(arch: Arch, tree: &Tree, programs: &Path, scratch: &Path) -> Result<Vec<u8>, VmError> {
+pub fn make(
+    arch: Arch,
+    tree: &Tree,
+    programs: &Path,
+    ours: &[&str],
+    scratch: &Path,
+) -> Result<Vec<u8>, VmError> {
     let mut files: Vec<(String, bool, Vec<u8>)> = vec![
         ("init".to_owned(), true, INIT.as_bytes().to_vec()),
         ("usr/bin/busybox".to_owned(), true, tree.read("bin/busybox")?),
@@ -51,16 +57,15 @@ pub fn make(arch: Arch, tree: &Tree, programs: &Path, scratch: &Path) -> Result<
         elf::close(arch, &tree.root, &file, &mut libraries)?;
         libraries.insert(place, file);
     }
-    if arch.runs_our_programs() {
-        let stripped = scratch.join("edge-client");
-        let ours = programs.join("edge-client");
-        if !ours.is_file() {
-            return Err(VmError::NotBuilt(ours));
+    for name in ours.iter().filter(|_| arch.runs_our_programs()) {
+        let (built, stripped) = (programs.join(name), scratch.join(name));
+        if !built.is_file() {
+            return Err(VmError::NotBuilt(built));
         }
-        succeed(Command::new("strip").arg("-o").args([&stripped, &ours]))?;
+        succeed(Command::new("strip").arg("-o").args([&stripped, &built]))?;
         elf::close(arch, &tree.root, &stripped, &mut libraries)?;
         let content = fs::read(&stripped).map_err(VmError::file(&stripped))?;
-        files.push(("usr/bin/edge-client".to_owned(), true, content));
+        files.push((format!("usr/bin/{name}"), true, content));
     }
     for (place, file) in libraries {
         files.push((place, true, fs::read(&file).map_err(VmError::file(&file))?));

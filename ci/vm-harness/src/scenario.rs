@@ -4,6 +4,7 @@
 //! refuse as well.
 
 mod checks;
+mod disks;
 mod evidence;
 mod null_cipher;
 mod swapped;
@@ -58,7 +59,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "swapped",
-        shows: "a volume with the same UUID that somebody else made does not open",
+        shows: "a volume with the same UUID that somebody else made does not open, sealed to this TPM or not; nor an older one of the device",
         on: PC,
         run: swapped::swapped,
     },
@@ -70,7 +71,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "other-image",
-        shows: "under another signed image PCR 11 differs and the volumes do not open",
+        shows: "under another signed image PCR 11 differs and the volumes do not open; one written there straight to a disk does, and nothing is written to disks that hold something",
         on: PC,
         run: other_image,
     },
@@ -147,15 +148,19 @@ fn opens(yard: &Yard) -> Result<(), VmError> {
 
 fn other_image(yard: &Yard) -> Result<(), VmError> {
     let device = &yard.device;
-    let disks = [
+    let written = disks::Disks::make(yard)?;
+    let mut all_disks = vec![
         (AES, device.aes.path.as_path()),
         (ADIANTUM, &device.adiantum.path),
     ];
+    all_disks.extend(written.named());
     let all = unlock_all(yard.arch);
-    let boot = yard.boot(&yard.images.other, SecureBoot::On, &disks, &all)?;
+    let job: Vec<Verb> = all.iter().cloned().chain(disks::job()).collect();
+    let boot = yard.boot(&yard.images.other, SecureBoot::On, &all_disks, &job)?;
     checks::secure_boot(&boot, true)?;
     checks::only_differs(yard, &boot, 11)?;
-    all.iter().try_for_each(|verb| refused(&boot.console, verb, 0))
+    all.iter().try_for_each(|verb| refused(&boot.console, verb, 0))?;
+    written.check(&boot.console)
 }
 
 fn no_secure_boot(yard: &Yard) -> Result<(), VmError> {

@@ -23,7 +23,7 @@ use crate::uki::{self, Parts};
 pub struct Images {
     /// What the device is made for.
     pub good: PathBuf,
-    /// Signed as well, with another command line: an older or newer release.
+    /// Signed as well, with another command line and `provisioner` in it: another release, and a factory's own.
     pub other: PathBuf,
     /// As `good`, without its signature.
     pub unsigned: PathBuf,
@@ -139,16 +139,17 @@ fn unfinished(folder: &Path) -> VmError {
 
 impl Images {
     fn make(arch: Arch, tree: &Tree, programs: &Path, folder: &Path) -> Result<Self, VmError> {
-        let initrd = initramfs::make(arch, tree, programs, folder)?;
+        let initrd = initramfs::make(arch, tree, programs, &["edge-client"], folder)?;
+        let factory = initramfs::make(arch, tree, programs, &["edge-client", "provisioner"], folder)?;
         let stub = tree.read(&format!("usr/lib/systemd/boot/efi/{}", arch.stub()))?;
         let kernel = tree.read(&format!("boot/vmlinuz-{}", tree.kernel))?;
         let os_release = format!("ID=signalbox-test\nVERSION_ID={}\n", tree.kernel);
-        let write = |name: &str, more: &str| {
+        let write = |name: &str, initrd: &[u8], more: &str| {
             let command_line = format!("console={} loglevel=3 panic=-1{more}", arch.console());
             let image = uki::make(&Parts {
                 stub: &stub,
                 kernel: &kernel,
-                initrd: &initrd,
+                initrd,
                 command_line: &command_line,
                 os_release: &os_release,
             })?;
@@ -157,8 +158,8 @@ impl Images {
             Ok(path)
         };
         let signer = Signer::new(arch, folder)?;
-        let unsigned = write("unsigned.efi", "")?;
-        let other_unsigned = write("other-unsigned.efi", " signalbox.release=2")?;
+        let unsigned = write("unsigned.efi", &initrd, "")?;
+        let other_unsigned = write("other-unsigned.efi", &factory, " signalbox.release=2")?;
         let [good, other, tampered] = ["good.efi", "other.efi", "tampered.efi"].map(|name| folder.join(name));
         signer.sign(&unsigned, &good)?;
         signer.sign(&other_unsigned, &other)?;

@@ -1,7 +1,10 @@
 //! Volumes that are not the device's, with its volume's UUID.
 //!
 //! Owns: making them, as somebody would who has the disk in hand. *Grafted*: his own volume, with the token of the true one, so that the TPM
-//! releases the true passphrase for it. *Foreign*: a volume made by the same programs for another TPM in the very same state.
+//! releases the true passphrase for it. *Foreign*: a volume made by the same programs for another TPM in the very same state. *Planted*: one
+//! that he sealed to this very TPM in this state, as a factory does from afar; only the digest of the true volume's key, which the machine has from
+//! elsewhere than the disk, tells it apart. Here the job stands for the signed image that a product has it in.
+//! And the device's own older one, put back once a younger one was opened.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +12,7 @@ use std::process::Command;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde_json::Value;
-use volume::DataCipher;
+use volume::Options;
 
 use super::checks::{Expect as _, expect, opened};
 use super::{AES, openers};
@@ -23,6 +26,9 @@ use crate::yard::Yard;
 
 const GRAFTED: &str = "grafted";
 const FOREIGN: &str = "foreign";
+const PLANTED: &str = "planted";
+const OLDER: &str = "older";
+const YOUNGER: &str = "younger";
 
 pub(super) fn swapped(yard: &Yard) -> Result<(), VmError> {
     let device = &yard.device;
@@ -33,15 +39,30 @@ pub(super) fn swapped(yard: &Yard) -> Result<(), VmError> {
         (AES, device.aes.path.as_path()),
         (GRAFTED, &grafted),
         (FOREIGN, &foreign),
+        (PLANTED, &device.planted.path),
+        (OLDER, &device.older.path),
+        (YOUNGER, &device.younger.path),
     ];
     let verbs = |disk| {
         openers(yard.arch)
             .iter()
             .map(move |opener| Verb::Unlock(*opener, disk))
     };
-    let job: Vec<Verb> = [GRAFTED, FOREIGN, AES].into_iter().flat_map(verbs).collect();
+    let mut job: Vec<Verb> = [GRAFTED, FOREIGN, AES].into_iter().flat_map(verbs).collect();
+    let swaps = job.len();
+    let planted = |expected| Verb::Expect(expected, PLANTED);
+    let [old, young] = [OLDER, YOUNGER].map(|disk| Verb::Unlock(Opener::Ours, disk));
+    job.extend([
+        Verb::Unlock(Opener::Ours, PLANTED),
+        planted(device.aes.volume_key),
+        Verb::Expect(device.aes.volume_key, AES),
+        old.clone(),
+        young.clone(),
+        old.clone(),
+        young.clone(),
+    ]);
     let boot = yard.boot(&yard.images.good, SecureBoot::On, &disks, &job)?;
-    for verb in &job {
+    for verb in job.iter().take(swaps) {
         let Verb::Unlock(opener, disk) = verb else {
             continue;
         };
@@ -61,7 +82,25 @@ pub(super) fn swapped(yard: &Yard) -> Result<(), VmError> {
         };
         expect(&boot.console, verb, 0)?.begins("refused ", reasons)?;
     }
-    Ok(())
+    let console = &boot.console;
+    // Without the digest nothing is wrong with it: its header is authentic under what this TPM released.
+    opened(
+        console,
+        &Verb::Unlock(Opener::Ours, PLANTED),
+        0,
+        &device.planted.psk,
+    )?;
+    expect(console, &planted(device.aes.volume_key), 0)?.begins("refused ", &["this is another volume"])?;
+    opened(
+        console,
+        &Verb::Expect(device.aes.volume_key, AES),
+        0,
+        &device.aes.psk,
+    )?;
+    opened(console, &old, 0, &device.older.psk)?;
+    opened(console, &young, 0, &device.younger.psk)?;
+    expect(console, &old, 1)?.begins("refused ", &["an older volume was put back"])?;
+    opened(console, &young, 1, &device.younger.psk)
 }
 
 /// The attacker's own volume, with the UUID and the TPM token of the device's.
@@ -101,7 +140,7 @@ fn foreign(yard: &Yard, uuid: &str) -> Result<PathBuf, VmError> {
     let digits = HEXLOWER_PERMISSIVE.decode(uuid.replace('-', "").as_bytes());
     let bytes = digits.ok().and_then(|bytes| bytes.try_into().ok());
     let bytes = bytes.ok_or_else(|| VmError::Missing(format!("UUID in {uuid:?}")))?;
-    factory::seal(&tcti, &path, bytes, DataCipher::AesXts)?;
+    factory::seal(&tcti, &path, bytes, Options::default())?;
     Ok(path)
 }
 
