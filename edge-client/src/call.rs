@@ -245,6 +245,7 @@ impl<'a> Caller<'a> {
     }
 
     async fn quote(&mut self, nonce: Opaque, selection: domain::PcrSelection) -> Result<(), CallError> {
+        let ak = self.device.attestation_key()?;
         let mut seed = Zeroizing::new([0; 32]);
         fill(seed.as_mut_slice())?;
         let key = SessionKey::from_seed(&seed);
@@ -253,7 +254,7 @@ impl<'a> Caller<'a> {
             public_key: &public_key,
         };
         let data = self.device.qualifying_data(nonce.as_bytes(), &binding);
-        let quote = attest::quote(&self.settings.tcti, self.device.ak, data, selection).await?;
+        let quote = attest::quote(&self.settings.tcti, ak, data, selection).await?;
         self.admission.evidence = true;
         self.admission.pcrs = Some(selection.to_string());
         let request = SessionRequest {

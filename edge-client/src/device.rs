@@ -33,8 +33,8 @@ const MAX_MOUNTED: u64 = 64 * 1024;
 pub(crate) struct Device {
     /// What the volume says about the device.
     pub(crate) config: DeviceConfig,
-    /// Where its attestation key is.
-    pub(crate) ak: AkHandle,
+    /// Where its attestation key is; a device without a TPM has none.
+    pub(crate) ak: Option<AkHandle>,
     /// Its pre-shared key.
     pub(crate) psk: Psk,
 }
@@ -80,6 +80,8 @@ pub(crate) enum DeviceError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Handle(#[from] InvalidHandle),
+    #[error("this device was provisioned without a TPM: it has no key to quote with")]
+    NoAttestationKey,
     #[error("the work on the TPM was broken off")]
     BrokenOff,
 }
@@ -88,6 +90,9 @@ impl DeviceError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Unreadable { .. } => Some("is --volume right, and may this user read it?".to_owned()),
+            Self::NoAttestationKey => {
+                Some("its policy must be one that asks for no evidence".to_owned())
+            }
             Self::NotSealed => Some("`provisioner apply` makes a volume that this device opens".to_owned()),
             Self::Tpm(error) => error.hint().map(str::to_owned),
             Self::Unseal(error) => error.hint().map(str::to_owned),
@@ -174,10 +179,15 @@ impl Device {
     ) -> Result<Self, DeviceError> {
         let config = DeviceConfig::from_toml(&read("/device.toml")?)?;
         Ok(Self {
-            ak: AkHandle::try_from(config.ak_handle)?,
+            ak: config.ak_handle.map(AkHandle::try_from).transpose()?,
             psk: Psk::parse(&read("/psk")?)?,
             config,
         })
+    }
+
+    /// Where the key is that makes quotes.
+    pub(crate) fn attestation_key(&self) -> Result<AkHandle, DeviceError> {
+        self.ak.ok_or(DeviceError::NoAttestationKey)
     }
 
     /// What a quote that answers `nonce` must be bound to.

@@ -5,23 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use domain::{HashAlg, PcrSelection, PolicyName, ProfileName};
+use domain::{PolicyName, ProfileName};
 
 use crate::{
-    evidence::refuse_resettable,
-    fleet::{Cipher, DEVICE_PLACEHOLDER, Device, EkKind, Fleet, KeyStore, Profile, TpmStore, VolumeSpec},
+    fleet::{Device, Fleet},
     hint::nearest_or_list,
-    leaf::{AkHandle, ByteSize, CipherName, KeyStoreName, TctiText},
-    policy::policy,
-    raw,
+    leaf::KeyStoreName,
+    policy::{PolicySection, policy},
+    profile::profile,
+    raw, targets,
     walk::{Entries, Findings, Spot},
 };
-
-const MIB: u64 = 1024 * 1024;
-/// The smallest volume: the LUKS2 header takes 16 MiB.
-const MIN_VOLUME: u64 = 20 * MIB;
-/// The largest volume: it is made in memory.
-const MAX_VOLUME: u64 = 4 * 1024 * MIB;
 
 /// Makes the fleet; `None` when there is a finding.
 pub(crate) fn fleet(raw: &raw::Manifest, findings: &mut Findings) -> Option<Fleet> {
@@ -40,7 +34,8 @@ pub(crate) fn fleet(raw: &raw::Manifest, findings: &mut Findings) -> Option<Flee
         .collect();
 
     let devices = devices(raw, findings);
-    one_volume_each(raw, findings);
+    targets::one_each(raw, findings);
+    targets::keepers(raw, findings);
 
     let head = &raw.fleet.as_ref()?.value;
     let escrow = head
@@ -98,74 +93,6 @@ fn recipients(raw: &raw::EscrowSection, findings: &mut Findings) -> Vec<String> 
     keys
 }
 
-fn profile(raw: &Spot<raw::ProfileSection>, findings: &mut Findings) -> Option<Profile> {
-    let section = &raw.value;
-    let volume = section
-        .volume
-        .as_ref()
-        .and_then(|volume| volume_spec(&volume.value, findings));
-    let tcti = section
-        .tcti
-        .as_ref()
-        .map_or(TctiText::DEFAULT, |tcti| tcti.value.0.as_str());
-    let store = TpmStore {
-        tcti: tcti.to_owned(),
-        ak_handle: section
-            .ak_handle
-            .as_ref()
-            .map_or(AkHandle::DEFAULT, |handle| handle.value)
-            .0,
-        ek: section.ek.as_ref().map_or(EkKind::Rsa2048, |ek| ek.value),
-        ek_trust: section.ek_trust.as_ref()?.value.clone(),
-    };
-    let key_store = match section.key_store.as_ref()?.value {
-        KeyStoreName::Tpm => KeyStore::Tpm(store),
-    };
-    Some(Profile {
-        key_store,
-        measured_boot: section.measured_boot.as_ref()?.value,
-        volume: volume?,
-    })
-}
-
-fn volume_spec(raw: &raw::VolumeSection, findings: &mut Findings) -> Option<VolumeSpec> {
-    let size = raw.size.as_ref().and_then(|size| volume_size(size, findings));
-    let bank = raw.seal_bank.as_ref().map_or(HashAlg::Sha256, |bank| bank.value);
-    if let Some(spot) = raw.seal_bank.as_ref().filter(|bank| bank.value == HashAlg::Sha1) {
-        let hint = Some("use \"sha256\"".to_owned());
-        findings.push(spot.span.clone(), "nothing is sealed to SHA-1", hint);
-    }
-    let pcrs = raw.seal_pcrs.as_ref()?;
-    for index in &pcrs.value {
-        refuse_resettable(index, findings);
-    }
-    let seal = PcrSelection::new(bank, pcrs.value.iter().map(|index| index.value))
-        .map_err(|wrong| findings.push(pcrs.span.clone(), wrong.to_string(), None))
-        .ok();
-    Some(VolumeSpec {
-        path: raw.path.as_ref()?.value.0.clone(),
-        size: size?,
-        cipher: raw
-            .cipher
-            .as_ref()
-            .map_or(Cipher::AesXts, |cipher| match cipher.value {
-                CipherName::AesXts => Cipher::AesXts,
-                CipherName::Adiantum => Cipher::Adiantum,
-            }),
-        seal: seal?,
-    })
-}
-
-fn volume_size(size: &Spot<ByteSize>, findings: &mut Findings) -> Option<u64> {
-    let ByteSize(bytes) = size.value;
-    if (MIN_VOLUME..=MAX_VOLUME).contains(&bytes) && bytes.is_multiple_of(MIB) {
-        return Some(bytes);
-    }
-    let hint = Some("20MiB to 4GiB, in whole MiB; 32MiB is plenty for a key".to_owned());
-    findings.push(size.span.clone(), "a volume cannot have this size", hint);
-    None
-}
-
 fn devices(raw: &raw::Manifest, findings: &mut Findings) -> Vec<Device> {
     let mut devices: Vec<Device> = Vec::new();
     let mut seen = BTreeMap::new();
@@ -196,6 +123,7 @@ fn devices(raw: &raw::Manifest, findings: &mut Findings) -> Vec<Device> {
             ProfileName::as_str,
             findings,
         );
+        without_tpm(raw, device, findings);
         if let (Some(id), Some(policy), Some(profile)) = (&device.id, policy, profile) {
             devices.push(Device {
                 id: id.value.clone(),
@@ -206,6 +134,38 @@ fn devices(raw: &raw::Manifest, findings: &mut Findings) -> Vec<Device> {
         }
     }
     devices
+}
+
+/// A device without a TPM has none to reach and none that quotes.
+fn without_tpm(raw: &raw::Manifest, device: &raw::DeviceSection, findings: &mut Findings) {
+    let (Some(profile), Some(profiles)) = (&device.profile, &raw.profiles) else {
+        return;
+    };
+    let its_own = profiles.value.list.iter().find(|(name, _)| name.value == profile.value);
+    let key_store = its_own.and_then(|(_, section)| section.value.key_store.as_ref());
+    if key_store.is_none_or(|key_store| key_store.value != KeyStoreName::Otp) {
+        return;
+    }
+    if let Some(tcti) = &device.tcti {
+        let message = format!("profile `{}` has no TPM that could be reached", profile.value);
+        let hint = Some("leave `tcti` out, or choose a profile with `key-store = \"tpm\"`".to_owned());
+        findings.push(tcti.span.clone(), message, hint);
+    }
+    let (Some(policy), Some(policies)) = (&device.policy, &raw.policies) else {
+        return;
+    };
+    let asks = |(name, section): &&(Spot<PolicyName>, Spot<PolicySection>)| {
+        name.value == policy.value && section.value.evidence.is_some()
+    };
+    if policies.value.list.iter().any(|entry| asks(&entry)) {
+        let message = format!(
+            "policy `{}` asks for evidence, and profile `{}` has no TPM that could give any",
+            policy.value, profile.value
+        );
+        let hint =
+            Some("choose a policy without `evidence`, or a profile with `key-store = \"tpm\"`".to_owned());
+        findings.push(policy.span.clone(), message, hint);
+    }
 }
 
 /// The name, if its section has it. Sections with findings of their own count as there.
@@ -229,32 +189,4 @@ fn known<N: Clone + PartialEq, V>(
         hint,
     );
     None
-}
-
-/// Two devices never write one file: a path without `{device}` serves one device, and no two profiles share a path.
-fn one_volume_each(raw: &raw::Manifest, findings: &mut Findings) {
-    let mut paths: BTreeMap<String, String> = BTreeMap::new();
-    for section in raw.devices.iter().flat_map(|devices| &devices.value) {
-        let (Some(id), Some(profile)) = (&section.value.id, &section.value.profile) else {
-            continue;
-        };
-        let path = raw
-            .profiles
-            .iter()
-            .flat_map(|profiles| &profiles.value.list)
-            .find(|(name, _)| name.value == profile.value)
-            .and_then(|(_, profile)| profile.value.volume.as_ref()?.value.path.as_ref());
-        let Some(path) = path else { continue };
-        let target = path.value.0.replace(DEVICE_PLACEHOLDER, id.value.as_str());
-        if let Some(other) = paths.insert(target.clone(), id.value.to_string())
-            && other != id.value.as_str()
-        {
-            let hint = Some(format!("put `{DEVICE_PLACEHOLDER}` into the path"));
-            let message = format!(
-                "devices `{other}` and `{}` would write the same volume `{target}`",
-                id.value
-            );
-            findings.push(path.span.clone(), message, hint);
-        }
-    }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{Audience, DeviceId, EkDigest, FleetName, PcrSelection, PolicyName, ProfileName};
+use domain::{Audience, DeviceId, EkDigest, FleetName, HashAlg, PcrSelection, PolicyName, ProfileName};
 use evidence::certificate::DenyRule;
 
 use crate::policy::Policy;
@@ -49,7 +49,9 @@ pub struct Profile {
 #[non_exhaustive]
 pub enum KeyStore {
     /// A TPM 2.0.
-    Tpm(TpmStore),
+    Tpm(Box<TpmStore>),
+    /// The OTP device key of a Raspberry Pi: a device without a TPM, which gives no evidence.
+    Otp,
 }
 
 /// A TPM and its keys.
@@ -64,6 +66,45 @@ pub struct TpmStore {
     pub ek: EkKind,
     /// Why an endorsement key is believed to be a TPM's.
     pub ek_trust: EkTrust,
+    /// To what the volume's key is sealed in it.
+    pub seal: TpmSeal,
+}
+
+/// To what a TPM seals a volume's key: all that is there must hold. Exact PCRs, signed ones, or both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TpmSeal {
+    /// The bank of all PCRs here; never SHA-1.
+    pub bank: HashAlg,
+    /// The PCRs that must stay as they are when the volume is made.
+    pub exact: Option<PcrSelection>,
+    /// The PCRs of whose values a key's holder approves.
+    pub signed: Option<SignedSeal>,
+    /// Whether a PIN is wanted too.
+    pub pin: bool,
+    /// Under which storage key.
+    pub srk: Srk,
+}
+
+/// A signed PCR policy: an update of the operating system comes with a new signature and needs no new seal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SignedSeal {
+    /// The file (PEM) of the key whose holder approves; a relative path is from the manifest's folder.
+    pub public_key: String,
+    /// The PCRs of which it approves.
+    pub pcrs: PcrSelection,
+}
+
+/// The storage key under which a secret is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Srk {
+    /// systemd 252's own, on P-256.
+    Systemd252,
+    /// systemd 252's own with RSA, for TPMs without P-256.
+    Systemd252Rsa,
+    /// The TCG's storage root key; systemd 254 and later.
+    Tcg,
 }
 
 /// The kind of endorsement key (TCG EK Credential Profile, templates L-1 and L-2).
@@ -106,8 +147,21 @@ pub struct VolumeSpec {
     pub size: u64,
     /// The cipher of its data.
     pub cipher: Cipher,
-    /// The PCRs that its key is sealed to.
-    pub seal: PcrSelection,
+    /// The bytes of its sectors.
+    pub sector_size: SectorSize,
+    /// The folder that goes into it beside the pre-shared key; `{device}` and relative paths as in `path`.
+    pub content: Option<String>,
+    /// Where the encrypted recovery key is written; `{device}` and relative paths as in `path`. `None`: beside the volume.
+    pub escrow_path: Option<String>,
+}
+
+/// The bytes of a volume's sectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SectorSize {
+    /// 512.
+    B512,
+    /// 4096.
+    B4096,
 }
 
 /// The cipher of a volume's data.
@@ -123,8 +177,24 @@ impl VolumeSpec {
     /// The path for one device, `{device}` replaced.
     #[must_use]
     pub fn path_for(&self, device: &DeviceId) -> String {
-        self.path.replace(DEVICE_PLACEHOLDER, device.as_str())
+        for_device(&self.path, device)
     }
+
+    /// The folder that goes in, for one device.
+    #[must_use]
+    pub fn content_for(&self, device: &DeviceId) -> Option<String> {
+        self.content.as_ref().map(|path| for_device(path, device))
+    }
+
+    /// The file of the encrypted recovery key, for one device.
+    #[must_use]
+    pub fn escrow_path_for(&self, device: &DeviceId) -> Option<String> {
+        self.escrow_path.as_ref().map(|path| for_device(path, device))
+    }
+}
+
+fn for_device(path: &str, device: &DeviceId) -> String {
+    path.replace(DEVICE_PLACEHOLDER, device.as_str())
 }
 
 /// What a volume's path says where the device id goes.

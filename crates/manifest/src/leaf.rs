@@ -9,7 +9,7 @@ use domain::{Audience, DeviceId, FleetName, HashAlg, PcrIndex, PolicyName, Profi
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::{
-    fleet::{DEVICE_PLACEHOLDER, EkKind},
+    fleet::{DEVICE_PLACEHOLDER, EkKind, SectorSize, Srk},
     hint::nearest_or_list,
     walk::{Findings, Key, Read, Value, wrong_type},
 };
@@ -131,9 +131,10 @@ macro_rules! words {
 }
 
 /// The kinds of key store.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyStoreName {
     Tpm,
+    Otp,
 }
 
 /// The ciphers of a volume's data.
@@ -151,7 +152,20 @@ words!(
         ("adiantum", CipherName::Adiantum)
     ]
 );
-words!(KeyStoreName, "a key store", [("tpm", KeyStoreName::Tpm)]);
+words!(
+    KeyStoreName,
+    "a key store",
+    [("tpm", KeyStoreName::Tpm), ("otp", KeyStoreName::Otp)]
+);
+words!(
+    Srk,
+    "a storage key",
+    [
+        ("systemd-252", Srk::Systemd252),
+        ("systemd-252-rsa", Srk::Systemd252Rsa),
+        ("tcg", Srk::Tcg)
+    ]
+);
 words!(
     EkKind,
     "a kind of endorsement key",
@@ -254,6 +268,24 @@ impl Read for ByteSize {
                     (format!("`{text}` is not a size"), hint)
                 })
         })
+    }
+}
+
+impl Read for SectorSize {
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": [512, 4096] })
+    }
+
+    fn read(value: &Value<'_>, findings: &mut Findings) -> Option<Self> {
+        match u64::read(value, findings)? {
+            512 => Some(Self::B512),
+            4096 => Some(Self::B4096),
+            other => {
+                let hint = Some("512 or 4096; 4096 is the faster one".to_owned());
+                findings.push(value.span(), format!("sectors cannot have {other} bytes"), hint);
+                None
+            }
+        }
     }
 }
 
@@ -384,7 +416,22 @@ fn is_loopback(authority: &str) -> bool {
     host == "localhost" || host.parse::<core::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Where a volume is written.
+/// A path in which `{device}` may stand for the device id.
+fn device_path(text: &str, what: &str, example: &str, is_one: bool) -> Result<String, Wrong> {
+    let rest = text.replace(DEVICE_PLACEHOLDER, "");
+    let hint = Some(format!(
+        "a path in which `{{device}}` stands for the device id, as in \"{example}\""
+    ));
+    if rest.contains(['{', '}']) {
+        return Err((format!("`{text}` has a placeholder that is not known"), hint));
+    }
+    if text.is_empty() || text.chars().any(char::is_control) || !is_one {
+        return Err((format!("{text:?} is not the path of a {what}"), hint));
+    }
+    Ok(text.to_owned())
+}
+
+/// Where a volume or an escrow file is written.
 #[derive(Debug)]
 pub(crate) struct VolumePath(pub(crate) String);
 
@@ -395,15 +442,41 @@ impl Read for VolumePath {
 
     fn read(value: &Value<'_>, findings: &mut Findings) -> Option<Self> {
         text_leaf(value, findings, |text| {
-            let rest = text.replace(DEVICE_PLACEHOLDER, "");
-            let hint = Some(
-                "a path in which `{device}` stands for the device id, as in \"out/{device}.luks\"".to_owned(),
-            );
-            if rest.contains(['{', '}']) {
-                return Err((format!("`{text}` has a placeholder that is not known"), hint));
-            }
-            let names_a_file = !text.is_empty() && !text.ends_with('/') && !text.ends_with("..");
-            if !names_a_file || text.chars().any(char::is_control) {
+            let names_a_file = !text.ends_with('/') && !text.ends_with("..");
+            device_path(text, "file", "out/{device}.luks", names_a_file).map(Self)
+        })
+    }
+}
+
+/// A folder that goes into volumes.
+#[derive(Debug)]
+pub(crate) struct ContentPath(pub(crate) String);
+
+impl Read for ContentPath {
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1, "examples": ["content"] })
+    }
+
+    fn read(value: &Value<'_>, findings: &mut Findings) -> Option<Self> {
+        text_leaf(value, findings, |text| {
+            device_path(text, "folder", "content/{device}", true).map(Self)
+        })
+    }
+}
+
+/// A file that is read.
+#[derive(Debug)]
+pub(crate) struct FilePath(pub(crate) String);
+
+impl Read for FilePath {
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
+
+    fn read(value: &Value<'_>, findings: &mut Findings) -> Option<Self> {
+        text_leaf(value, findings, |text| {
+            if text.is_empty() || text.ends_with('/') || text.chars().any(char::is_control) {
+                let hint = Some("from the manifest's folder, as in \"keys/pcr-policy.pem\"".to_owned());
                 return Err((format!("{text:?} is not the path of a file"), hint));
             }
             Ok(Self(text.to_owned()))

@@ -14,13 +14,18 @@ mod fleet;
 mod hint;
 mod leaf;
 mod policy;
+mod profile;
 mod raw;
+mod targets;
 mod trust;
 mod walk;
 
 pub use diagnostics::{Diagnostics, Finding, Position};
 pub use evidence::parse_evidence;
-pub use fleet::{Cipher, Device, EkChain, EkKind, EkTrust, Fleet, KeyStore, Profile, TpmStore, VolumeSpec};
+pub use fleet::{
+    Cipher, Device, EkChain, EkKind, EkTrust, Fleet, KeyStore, Profile, SectorSize, SignedSeal, Srk, TpmSeal,
+    TpmStore, VolumeSpec,
+};
 pub use policy::Policy;
 
 use walk::{Findings, Read as _, Spot};

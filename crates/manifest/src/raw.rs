@@ -6,13 +6,13 @@
 use domain::{Audience, DeviceId, FleetName, HashAlg, PcrIndex, PolicyName, ProfileName};
 
 use crate::{
-    fleet::{EkKind, EkTrust},
+    fleet::{EkKind, EkTrust, SectorSize, Srk},
     leaf::{
-        AkHandle, ByteSize, CipherName, KeyStoreName, ProxyUrl, RegistryText, TctiText, VersionOne,
-        VolumePath,
+        AkHandle, ByteSize, CipherName, ContentPath, FilePath, KeyStoreName, ProxyUrl, RegistryText, TctiText,
+        VersionOne, VolumePath,
     },
     policy::PolicySection,
-    walk::{Entries, Spot, section},
+    walk::{Entries, Spot, Tried, section},
 };
 
 section! {
@@ -58,7 +58,7 @@ section! {
 section! {
     /// What the devices of one kind share.
     ProfileSection as "profile" {
-        /// What keeps the secret that opens the volume.
+        /// What keeps the secret that opens the volume: a TPM ("tpm"), or the OTP device key of a Raspberry Pi ("otp"), a device without a TPM.
         required "key-store" key_store: KeyStoreName,
         /// How to reach the TPM, in tpm2-tss form (device:/dev/tpmrm0 when absent).
         optional "tcti" tcti: TctiText,
@@ -66,10 +66,10 @@ section! {
         optional "ak-handle" ak_handle: AkHandle,
         /// The endorsement key that identifies the TPM (rsa-2048 when absent).
         optional "ek" ek: EkKind,
-        /// Why an endorsement key is believed: by its certificate (roots), by a list (allow), or "first-use".
-        required "ek-trust" ek_trust: EkTrust,
-        /// Whether the firmware measures the boot into the TPM; without it a quote tells which TPM answered, not which software runs.
-        required "measured-boot" measured_boot: bool,
+        /// Why an endorsement key is believed: by its certificate (roots), by a list (allow), or "first-use". With a TPM always there.
+        optional "ek-trust" ek_trust: Tried<EkTrust>,
+        /// Whether the firmware measures the boot into the TPM; without it a quote tells which TPM answered, not which software runs. With a TPM always there.
+        optional "measured-boot" measured_boot: Tried<bool>,
         /// The encrypted volume that carries the pre-shared key.
         required "volume" volume: VolumeSection,
     }
@@ -84,10 +84,32 @@ section! {
         required "size" size: ByteSize,
         /// The cipher of its data: aes-xts (when absent), or adiantum for processors without AES instructions, such as a Raspberry Pi 4's.
         optional "cipher" cipher: CipherName,
+        /// The bytes of its sectors: 512 or 4096 (when absent).
+        optional "sector-size" sector_size: SectorSize,
+        /// A folder that goes into it beside the pre-shared key; {device} is the device id; from the manifest's folder.
+        optional "content" content: ContentPath,
+        /// Where the encrypted recovery key goes (beside the volume when absent); {device} is the device id; from the manifest's folder.
+        optional "escrow-path" escrow_path: VolumePath,
         /// The PCR bank of the seal (sha256 when absent).
         optional "seal-bank" seal_bank: HashAlg,
-        /// The PCRs that the volume's key is sealed to.
-        required "seal-pcrs" seal_pcrs: Vec<Spot<PcrIndex>>,
+        /// The PCRs that must stay as they are for the TPM to release the volume's key.
+        optional "seal-pcrs" seal_pcrs: Tried<Vec<Spot<PcrIndex>>>,
+        /// The key whose holder approves of PCR values: an update then needs no new seal.
+        optional "seal-signed" seal_signed: Tried<SignedSection>,
+        /// Whether the TPM wants a PIN too; apply asks for it or reads it from a file (false when absent).
+        optional "pin" pin: bool,
+        /// Under which storage key: systemd-252 (when absent) and systemd-252-rsa are what Debian 12 opens, tcg is what later ones prefer.
+        optional "srk" srk: Srk,
+    }
+}
+
+section! {
+    /// A signed PCR policy.
+    SignedSection as "signed-seal" {
+        /// The file (PEM) of the key whose holder approves of PCR values; from the manifest's folder.
+        required "public-key" public_key: FilePath,
+        /// The PCRs of which it approves ([11] when absent: the unified kernel image).
+        optional "pcrs" pcrs: Vec<Spot<PcrIndex>>,
     }
 }
 

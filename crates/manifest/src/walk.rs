@@ -197,6 +197,22 @@ impl<K: Key, V: Read> Read for Entries<K, V> {
     }
 }
 
+/// A value that somebody wrote, also where it could not be read: told apart from one that is absent.
+#[derive(Debug)]
+pub(crate) struct Tried<T>(pub(crate) Option<T>);
+
+impl<T: Read> Read for Tried<T> {
+    const DEFINITION: Option<&'static str> = T::DEFINITION;
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        T::schema(generator)
+    }
+
+    fn read(value: &Value<'_>, findings: &mut Findings) -> Option<Self> {
+        Some(Self(T::read(value, findings)))
+    }
+}
+
 /// Reads a value and keeps its place.
 pub(crate) fn spot<T: Read>(value: &Value<'_>, findings: &mut Findings) -> Option<Spot<T>> {
     let span = value.span();

@@ -71,7 +71,7 @@ fn the_demo_is_one_kiosk_in_a_software_tpm() {
     assert!(!profile.measured_boot);
     assert_eq!(profile.volume.path_for(&device.id), "out/kiosk-bern-01.luks");
     assert_eq!(profile.volume.size, 32 * 1024 * 1024);
-    assert_eq!(profile.volume.seal.to_string(), "sha256:7");
+    assert_eq!(store.seal.exact.unwrap().to_string(), "sha256:7");
 }
 
 #[test]
@@ -235,6 +235,7 @@ fn schema_and_reader_know_the_same_keys() {
         ),
         ("profile", "[profiles.a]\n0 = 1\n"),
         ("volume", "[profiles.a.volume]\n0 = 1\n"),
+        ("signed-seal", "[profiles.a.volume]\nseal-signed = { 0 = 1 }\n"),
         ("device", "[[devices]]\n0 = 1\n"),
     ] {
         assert_eq!(keys(&schema["$defs"][definition]), known(text), "{definition}");

@@ -367,7 +367,7 @@ fn profiles_that_are_refused() {
     );
     assert_eq!(message("\"sha256\"", "\"sha1\""), "nothing is sealed to SHA-1");
     assert_eq!(message("\"sha256\"", "\"md5\""), "`md5` is not a PCR bank");
-    assert_eq!(message("\"tpm\"", "\"otp\""), "`otp` is not a key store");
+    assert_eq!(message("\"tpm\"", "\"hsm\""), "`hsm` is not a key store");
     let trust = "\"first-use\"";
     assert_eq!(message(trust, "\"always\""), "`always` is no reason for trust");
     assert_eq!(

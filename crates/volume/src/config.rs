@@ -23,9 +23,9 @@ pub struct DeviceConfig {
     pub audience: Audience,
     /// Origin of the proxy, such as `https://llm.example`.
     pub proxy: String,
-    /// Persistent handle of the attestation key, `0x81000000` to `0x81ffffff`.
-    pub ak_handle: u32,
-    /// The PCRs that the device's policy asks for; `None` where the PSK alone is enough.
+    /// Persistent handle of the attestation key, `0x81000000` to `0x81ffffff`; `None` on a device without a TPM.
+    pub ak_handle: Option<u32>,
+    /// The PCRs that the device's policy asks for; `None` where the PSK alone is enough, as it must be without a TPM.
     pub pcrs: Option<PcrSelection>,
 }
 
@@ -76,7 +76,8 @@ struct Raw {
     device: DeviceId,
     audience: Audience,
     proxy: String,
-    ak_handle: Handle,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    ak_handle: Option<Handle>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     bank: Option<HashAlg>,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
@@ -88,6 +89,8 @@ struct Raw {
 enum Unfit {
     #[error("`bank` and `pcrs` are given together or not at all")]
     HalfSelection,
+    #[error("`pcrs` ask for a quote, and there is no `ak-handle` to make one with")]
+    NobodyQuotes,
     #[error(transparent)]
     Pcr(#[from] domain::pcr::InvalidPcr),
 }
@@ -101,12 +104,15 @@ impl TryFrom<Raw> for DeviceConfig {
             (Some(bank), false) => Some(PcrSelection::new(bank, raw.pcrs)?),
             _ => return Err(Unfit::HalfSelection),
         };
+        if pcrs.is_some() && raw.ak_handle.is_none() {
+            return Err(Unfit::NobodyQuotes);
+        }
         Ok(Self {
             fleet: raw.fleet,
             device: raw.device,
             audience: raw.audience,
             proxy: raw.proxy,
-            ak_handle: raw.ak_handle.0,
+            ak_handle: raw.ak_handle.map(|handle| handle.0),
             pcrs,
         })
     }
@@ -119,7 +125,7 @@ impl From<DeviceConfig> for Raw {
             device: config.device,
             audience: config.audience,
             proxy: config.proxy,
-            ak_handle: Handle(config.ak_handle),
+            ak_handle: config.ak_handle.map(Handle),
             bank: config.pcrs.map(|selection| selection.bank()),
             pcrs: config.pcrs.iter().flat_map(PcrSelection::iter).collect(),
         }
@@ -158,7 +164,7 @@ mod tests {
     #[test]
     fn the_text_round_trips() {
         let config = DeviceConfig::from_toml(TEXT.as_bytes()).unwrap();
-        assert_eq!(config.ak_handle, 0x8101_0020);
+        assert_eq!(config.ak_handle, Some(0x8101_0020));
         assert_eq!(config.pcrs.unwrap().to_string(), "sha256:7,11");
         assert_eq!(config.to_toml().unwrap(), TEXT);
     }
@@ -172,10 +178,19 @@ mod tests {
     }
 
     #[test]
+    fn a_device_without_a_tpm_has_no_attestation_key() {
+        let text = TEXT.replace("ak-handle = \"0x81010020\"\nbank = \"sha256\"\npcrs = [7, 11]\n", "");
+        let config = DeviceConfig::from_toml(text.as_bytes()).unwrap();
+        assert_eq!((config.ak_handle, config.pcrs), (None, None));
+        assert_eq!(config.to_toml().unwrap(), text);
+    }
+
+    #[test]
     fn refuses_what_it_does_not_know() {
         for (from, to) in [
             ("fleet =", "flet ="),
             ("proxy =", "extra = 1\nproxy ="),
+            ("ak-handle = \"0x81010020\"\n", ""),
             ("0x81010020", "0x01010020"),
             ("0x81010020", "81010020"),
             ("0x81010020", "0x8101002"),

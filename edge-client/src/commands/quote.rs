@@ -133,7 +133,7 @@ async fn make(
     qualifying_data: [u8; 32],
     selection: PcrSelection,
 ) -> Result<Made, Error> {
-    let (tcti, ak) = (common.settings.tcti.clone(), device.ak);
+    let (tcti, ak) = (common.settings.tcti.clone(), device.attestation_key()?);
     let (quote, info) = attest::blocking(move || {
         let mut tpm = Tpm::open(&tcti)?;
         let info = tpm.read_ak(ak)?.ok_or(DeviceError::Tpm(TpmError::NoAk(ak)))?;

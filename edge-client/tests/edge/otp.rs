@@ -50,7 +50,7 @@ impl Pi {
             device: token.device.clone(),
             audience: "https://llm.demo.example".parse().unwrap(),
             proxy: origin.to_owned(),
-            ak_handle: tpm::AkHandle::default().get(),
+            ak_handle: None,
             pcrs: None,
         };
         let files = [
@@ -194,6 +194,20 @@ fn another_board_and_an_empty_one_open_nothing() {
     }
 }
 
+/// A policy that asks for evidence after all: the device says why it cannot give any, and sends nothing on.
+#[test]
+fn a_policy_with_evidence_is_not_met_without_a_tpm() {
+    let asks = challenge().replace("\"select\":[]", "\"select\":[7]");
+    let proxy = Fake::start(move |_| Answer::ok(asks.clone()));
+    let pi = Pi::new(&proxy.origin);
+    let output = pi.run(&pi.board, &["ask", "--model", MODEL, "How are you?"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(said.contains("provisioned without a TPM: it has no key to quote with"), "{said}");
+    assert!(said.contains("hint: its policy must be one that asks for no evidence"), "{said}");
+    assert_eq!(proxy.calls(), ["GET /attest/v1/challenge"]);
+}
+
 #[test]
 fn doctor_finds_no_fault_in_a_missing_tpm() {
     let challenge = challenge();
@@ -206,7 +220,9 @@ fn doctor_finds_no_fault_in_a_missing_tpm() {
         "note    TPM      ",
         "hint: the volume opens by the OTP device key; a TPM is only for a policy that asks for a quote",
         "ok      volume   ",
-        "note    key      ",
+        " opens by this board's OTP device key; it is kiosk-bern-01's",
+        "ok      key      none, and none is needed: the device was provisioned without a TPM",
+        "ok      policy   the device's configuration asks for no PCRs: the pre-shared key alone is enough",
         "ok      session  the proxy accepts the pre-shared key and asks for no quote",
     ] {
         assert!(text.contains(part), "{part}\n{text}");

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use tpm::{Tpm, TpmError};
+use volume::Header;
 
 use super::{Common, Finding};
 use crate::{
@@ -51,6 +52,7 @@ pub(super) async fn volume(common: &Common, findings: &mut Vec<Finding>) -> Opti
                     header
                         .sealed_to()
                         .map(|pcrs| format!(", sealed to {pcrs}"))
+                        .chain(by_device_key(&header))
                         .collect()
                 },
             );
@@ -70,6 +72,12 @@ pub(super) async fn volume(common: &Common, findings: &mut Vec<Finding>) -> Opti
     }
 }
 
+/// Said where nothing else opens the volume.
+fn by_device_key(header: &Header) -> Option<String> {
+    let otp = header.tpm2_tokens().is_empty() && !header.otp_tokens().is_empty();
+    otp.then(|| " by this board's OTP device key".to_owned())
+}
+
 /// `spare`: the volume opens without a TPM. A configuration that asks for PCRs needs one all the same.
 pub(super) async fn attestation_key(
     common: &Common,
@@ -77,7 +85,12 @@ pub(super) async fn attestation_key(
     spare: bool,
     findings: &mut Vec<Finding>,
 ) {
-    let (tcti, ak) = (common.settings.tcti.clone(), device.ak);
+    let tcti = common.settings.tcti.clone();
+    let Some(ak) = device.ak else {
+        let text = "none, and none is needed: the device was provisioned without a TPM";
+        findings.push(Finding::works("key", text.to_owned()));
+        return;
+    };
     let found = attest::blocking(move || {
         Tpm::open(&tcti)?
             .read_ak(ak)?

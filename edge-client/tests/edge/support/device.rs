@@ -51,7 +51,7 @@ impl Device {
             device: "kiosk-bern-01".parse().unwrap(),
             audience: "https://llm.demo.example".parse().unwrap(),
             proxy: origin.to_owned(),
-            ak_handle: AkHandle::default().get(),
+            ak_handle: Some(AkHandle::default().get()),
             pcrs,
         };
         let device = Self {
