@@ -94,6 +94,15 @@ pub(crate) struct PlanArgs {
     /// The TPM to use instead of the manifest's: device:/dev/tpmrm0, swtpm:host=HOST,port=PORT
     #[arg(long, value_name = "TCTI")]
     pub(crate) tcti: Option<Tcti>,
+    /// A file with the PIN of the devices whose profile wants one, `-` for standard input [default: `apply` asks for each]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pin_file: Option<PathBuf>,
+    /// What approves of PCR values (systemd's tpm2-pcr-signature.json), for profiles with `seal-signed`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pcr_signature: Option<PathBuf>,
+    /// The raw OTP key's file, for a firmware without cryptography and profiles with `key-store = "otp"`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) otp_nvmem: Option<PathBuf>,
     /// Where relative volume paths start [default: the manifest's folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,

@@ -308,6 +308,13 @@ impl Escrowed {
     }
 }
 
+/// Random bytes as a UUID: version 4, variant 1 (RFC 9562, 5.4).
+pub(crate) const fn random_uuid(mut bytes: [u8; 16]) -> [u8; 16] {
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    bytes
+}
+
 /// 8-4-4-4-12 hexadecimal digits (RFC 9562, 4).
 pub(crate) fn uuid(bytes: [u8; 16]) -> String {
     let mut text = HEXLOWER.encode(&bytes);

@@ -64,6 +64,12 @@ pub(crate) enum Failure {
     Unseal(#[source] UnsealError),
     #[error("the volume's secret cannot be sealed")]
     SealHere(#[source] SealError),
+    #[error("it is a volume of {0}")]
+    OtherStore(&'static str),
+    #[error("device '{device}' needs a PIN to open its volume")]
+    NoPin { device: DeviceId },
+    #[error("device '{device}': the volume does not open as it should: {why}")]
+    NotOpened { device: DeviceId, why: String },
     #[error("the OTP device key gives no secret")]
     Otp(#[source] otp::DeriveError),
     #[error("nothing proves that '{}' is the volume that was made", path.display())]
@@ -184,6 +190,8 @@ impl Failure {
                 "something between us and the TPM changes what it says; nothing was registered",
             )),
             Self::Overtaken { .. } => text(Some("run the command again: it plans anew")),
+            Self::NoPin { .. } => text(Some("give it with --pin-file FILE, `-` being standard input")),
+            Self::NotOpened { .. } => text(Some("nothing was registered; run apply again")),
             Self::Differs { .. } => text(Some("nothing was registered; run apply again")),
             _ => None,
         }

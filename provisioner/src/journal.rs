@@ -27,12 +27,20 @@ pub(crate) enum Entry {
         at: UnixTime,
         fleet: FleetName,
         device: DeviceId,
-        ek: EkDigest,
+        /// Its TPM's endorsement key; `None`: it has no TPM.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ek: Option<EkDigest>,
     },
     /// The attestation key is in the TPM, and the TPM proved that it is beside this endorsement key.
     Bound { at: UnixTime },
     /// A volume with this key is about to be written.
-    Writing { at: UnixTime, psk: PskDigest },
+    Writing {
+        at: UnixTime,
+        psk: PskDigest,
+        /// The volume's UUID, by which it is known while it does not open; journals of old have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        volume: Option<String>,
+    },
     /// It is written and synced, beside its target.
     Written {
         at: UnixTime,
@@ -138,28 +146,38 @@ fn torn(rest: &[u8]) -> Result<(), serde_json::Error> {
     serde_json::from_slice::<Entry>(rest).map(drop)
 }
 
+/// For whom a volume was written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whose<'a> {
+    pub(crate) fleet: &'a FleetName,
+    pub(crate) device: &'a DeviceId,
+    /// Its TPM's endorsement key, where it has a TPM.
+    pub(crate) ek: Option<&'a EkDigest>,
+}
+
 /// Whether an earlier run for this very device and TPM wrote a volume with this key.
-pub(crate) fn wrote(
-    entries: &[Entry],
-    fleet: &FleetName,
-    device: &DeviceId,
-    ek: &EkDigest,
-    psk: &PskDigest,
-) -> bool {
+pub(crate) fn wrote(entries: &[Entry], whose: Whose<'_>, psk: &PskDigest) -> bool {
+    written(entries, whose).any(|(written, _)| written == psk)
+}
+
+/// Whether an earlier run for this very device and TPM wrote the volume with this UUID.
+pub(crate) fn wrote_volume(entries: &[Entry], whose: Whose<'_>, uuid: &str) -> bool {
+    written(entries, whose).any(|(_, volume)| volume == Some(uuid))
+}
+
+fn written<'a>(
+    entries: &'a [Entry],
+    whose: Whose<'a>,
+) -> impl Iterator<Item = (&'a PskDigest, Option<&'a str>)> {
     let mut ours = false;
-    for entry in entries {
-        match entry {
-            Entry::Began {
-                fleet: f,
-                device: d,
-                ek: e,
-                ..
-            } => ours = f == fleet && d == device && e == ek,
-            Entry::Writing { psk: p, .. } if ours && p == psk => return true,
-            _ => {}
+    entries.iter().filter_map(move |entry| match entry {
+        Entry::Began { fleet, device, ek, .. } => {
+            ours = fleet == whose.fleet && device == whose.device && ek.as_ref() == whose.ek;
+            None
         }
-    }
-    false
+        Entry::Writing { psk, volume, .. } if ours => Some((psk, volume.as_deref())),
+        _ => None,
+    })
 }
 
 /// Whether an earlier run began to write here, so that a half-written file may lie beside the target.
@@ -178,12 +196,13 @@ mod tests {
                 at,
                 fleet: "demo".parse().unwrap(),
                 device: "kiosk".parse().unwrap(),
-                ek: EkDigest::of(b"ek"),
+                ek: Some(EkDigest::of(b"ek")),
             },
             Entry::Bound { at },
             Entry::Writing {
                 at,
                 psk: PskDigest::of(b"one"),
+                volume: Some("1b4e28ba-2fa1-41d2-883f-0016d3cca427".to_owned()),
             },
         ]
     }
@@ -206,6 +225,25 @@ mod tests {
         assert_eq!(parse(path, b"").unwrap(), (vec![], 0));
     }
 
+    /// What versions before OTP and escrow wrote is still read.
+    #[test]
+    fn old_lines_are_read() {
+        let ek = EkDigest::of(b"ek");
+        let psk = PskDigest::of(b"one");
+        let old = format!(
+            "{{\"entry\":\"began\",\"at\":1,\"fleet\":\"demo\",\"device\":\"kiosk\",\"ek\":\"{ek}\"}}\n\
+             {{\"entry\":\"writing\",\"at\":1,\"psk\":\"{psk}\"}}\n"
+        );
+        let (entries, _) = parse(std::path::Path::new("x.journal"), old.as_bytes()).unwrap();
+        let (fleet, device) = ("demo".parse().unwrap(), "kiosk".parse().unwrap());
+        let whose = Whose {
+            fleet: &fleet,
+            device: &device,
+            ek: Some(&ek),
+        };
+        assert!(wrote(&entries, whose, &psk));
+    }
+
     #[test]
     fn a_line_that_is_not_known_stops_everything() {
         let bytes = [text(&entries()), b"{\"entry\":\"fused\"}\n".to_vec()].concat();
@@ -218,12 +256,30 @@ mod tests {
     fn only_this_devices_keys_on_this_tpm_are_ours() {
         let (fleet, device) = ("demo".parse().unwrap(), "kiosk".parse().unwrap());
         let ours = |device: &DeviceId, ek: &[u8], psk: &[u8]| {
-            wrote(&entries(), &fleet, device, &EkDigest::of(ek), &PskDigest::of(psk))
+            let ek = EkDigest::of(ek);
+            let whose = Whose {
+                fleet: &fleet,
+                device,
+                ek: Some(&ek),
+            };
+            wrote(&entries(), whose, &PskDigest::of(psk))
         };
         assert!(ours(&device, b"ek", b"one"));
         assert!(!ours(&device, b"ek", b"two"));
         assert!(!ours(&device, b"other", b"one"));
         assert!(!ours(&"other".parse().unwrap(), b"ek", b"one"));
+        let ek = EkDigest::of(b"ek");
+        let volume = |ek, uuid| {
+            let whose = Whose {
+                fleet: &fleet,
+                device: &device,
+                ek,
+            };
+            wrote_volume(&entries(), whose, uuid)
+        };
+        assert!(volume(Some(&ek), "1b4e28ba-2fa1-41d2-883f-0016d3cca427"));
+        assert!(!volume(None, "1b4e28ba-2fa1-41d2-883f-0016d3cca427"));
+        assert!(!volume(Some(&ek), "1b4e28ba-2fa1-41d2-883f-0016d3cca428"));
         assert!(may_have_leftover(&entries()));
         assert!(!may_have_leftover(&entries()[..2]));
     }

@@ -15,10 +15,14 @@ mod failure;
 mod journal;
 mod observe;
 mod pcr_file;
+mod pins;
 mod plan;
 mod ports;
 mod report;
+mod sealing;
+mod secrets;
 mod settings;
+mod tokens;
 
 use std::{io::IsTerminal as _, process::ExitCode};
 

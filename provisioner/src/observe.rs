@@ -5,18 +5,20 @@
 
 use std::collections::BTreeMap;
 
-use domain::{DeviceId, EkDigest, PcrIndex, PcrValue, UnixTime};
+use domain::{DeviceId, EkDigest, PcrIndex, PcrValue, SealedSecret, UnixTime};
 use evidence::{AttestationKey, DenyList, EndorsementKey, GoldenSet, ak_names};
 use manifest::EkTrust;
 use registry::{DeviceRecord, Registry};
-use tpm::{AkInfo, EkInfo, SealedObject, UnsealError};
-use volume::SystemdTpm2;
+use tpm::{AkInfo, EkInfo, UnsealError};
+use volume::TokenPin;
 
 use crate::{
+    escrow,
     failure::Failure,
-    journal::{Entry, wrote},
-    plan::{AkSeen, Observed, Registered, VolumeSeen, Wanted, certified},
-    ports::{Content, Found, Ports, Tpm, VolumeFault},
+    journal::{Entry, Whose, wrote, wrote_volume},
+    plan::{AkSeen, Observed, Registered, TpmSeen, VolumeSeen, Wanted, WantedTpm, certified},
+    ports::{Found, Lying, Ports, Token, Tpm, VolumeFault},
+    tokens,
 };
 
 /// Which device has which endorsement key, from the registry.
@@ -49,38 +51,79 @@ pub(crate) async fn observe(
     roll: &Roll,
     wanted: &Wanted,
 ) -> Result<Observed, Failure> {
-    let device = &wanted.device;
-    let registered = registry.device(device).await.map_err(Failure::registry)?;
+    let registered = registry.device(&wanted.device).await.map_err(Failure::registry)?;
     let entries = ports.journals.read(&journal_path(&wanted.volume))?;
-    let mut tpm = ports.tpms.open(&wanted.tcti).map_err(Failure::tpm(device))?;
-    let info = tpm.endorsement_key(wanted.ek_alg).map_err(Failure::tpm(device))?;
-    let ek = endorsement_key(&info, device)?;
-    let now = ports.clock.now();
-    let certified = match &wanted.ek_trust {
-        EkTrust::Chain(chain) => {
-            let deny = DenyList::new(chain.deny.iter().cloned());
-            Some(certified(&ek, &info, &wanted.roots, &deny, now))
+    let found = ports.volumes.find(&wanted.volume)?;
+    let recoverable = matches!(&found, Found::Volume(lying) if lying.recoverable);
+    let (tpm, volume) = match &wanted.tpm {
+        Some(wanted_tpm) => {
+            let mut tpm = ports
+                .tpms
+                .open(&wanted_tpm.tcti)
+                .map_err(Failure::tpm(&wanted.device))?;
+            let seen = look_at_tpm(ports, &mut *tpm, roll, wanted, wanted_tpm)?;
+            let whose = whose(wanted, Some(&seen.ek));
+            let mut opener = Opener::Tpm(&mut *tpm);
+            let volume = look_at_volume(ports, &mut opener, wanted, found, &entries, whose)?;
+            (Some(seen), volume)
         }
-        EkTrust::FirstUse | EkTrust::Allow(_) => None,
+        None => {
+            let whose = whose(wanted, None);
+            let volume = look_at_volume(ports, &mut Opener::Otp, wanted, found, &entries, whose)?;
+            (None, volume)
+        }
     };
-    let ak = tpm.read_ak(wanted.ak_handle).map_err(Failure::tpm(device))?;
-    let ak = ak.map_or(AkSeen::Nothing, |ak| judge_ak(&ek, ak));
-    let volume = look_at_volume(ports, &mut *tpm, wanted, &entries, &ek.digest())?;
     let registered = match registered {
         Some(record) => Registered::Yes(Box::new(record.value)),
         None => Registered::No,
     };
     Ok(Observed {
-        ek: ek.digest(),
-        certified,
-        ek_owner: roll.owner(&ek.digest()),
-        ak,
-        uninitialised: uninitialised(&mut *tpm, wanted)?,
-        differing: differing(&mut *tpm, wanted, now)?,
+        tpm,
         volume,
+        recoverable,
+        in_escrow: wanted.escrow_file.symlink_metadata().is_ok(),
         registered,
         journal_entries: entries.len(),
     })
+}
+
+fn look_at_tpm(
+    ports: &Ports,
+    tpm: &mut dyn Tpm,
+    roll: &Roll,
+    wanted: &Wanted,
+    wanted_tpm: &WantedTpm,
+) -> Result<TpmSeen, Failure> {
+    let device = &wanted.device;
+    let info = tpm
+        .endorsement_key(wanted_tpm.ek_alg)
+        .map_err(Failure::tpm(device))?;
+    let ek = endorsement_key(&info, device)?;
+    let now = ports.clock.now();
+    let certified = match &wanted_tpm.ek_trust {
+        EkTrust::Chain(chain) => {
+            let deny = DenyList::new(chain.deny.iter().cloned());
+            Some(certified(&ek, &info, &wanted_tpm.roots, &deny, now))
+        }
+        EkTrust::FirstUse | EkTrust::Allow(_) => None,
+    };
+    let ak = tpm.read_ak(wanted_tpm.ak_handle).map_err(Failure::tpm(device))?;
+    Ok(TpmSeen {
+        ek: ek.digest(),
+        certified,
+        ek_owner: roll.owner(&ek.digest()),
+        ak: ak.map_or(AkSeen::Nothing, |ak| judge_ak(&ek, ak)),
+        uninitialised: uninitialised(tpm, device, wanted_tpm)?,
+        differing: differing(tpm, wanted, now)?,
+    })
+}
+
+fn whose<'a>(wanted: &'a Wanted, ek: Option<&'a EkDigest>) -> Whose<'a> {
+    Whose {
+        fleet: &wanted.config.fleet,
+        device: &wanted.device,
+        ek,
+    }
 }
 
 /// Where the journal of a volume is.
@@ -111,22 +154,89 @@ pub(crate) fn judge_ak(ek: &EndorsementKey, ak: AkInfo) -> AkSeen {
     }
 }
 
+/// What opens a volume here.
+pub(crate) enum Opener<'a> {
+    Tpm(&'a mut dyn Tpm),
+    Otp,
+}
+
+/// Why a volume's secret was not released.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// By something that is not here now, and may be another time: a PIN, an approved state.
+    Locked(String),
+    /// By the TPM, or it has no TPM's token.
+    Closed(Box<Failure>),
+}
+
+impl From<Failure> for Kept {
+    fn from(failure: Failure) -> Self {
+        Self::Closed(Box::new(failure))
+    }
+}
+
+/// The secret of a volume, from the key store of its device.
+pub(crate) fn release(
+    ports: &mut Ports,
+    opener: &mut Opener<'_>,
+    device: &DeviceId,
+    lying: &Lying,
+) -> Result<SealedSecret, Kept> {
+    match (&lying.token, opener) {
+        (Token::Tpm(token), Opener::Tpm(tpm)) => {
+            let key = tokens::policy_key(token)?;
+            let pin = match token.pin {
+                TokenPin::None => None,
+                TokenPin::Plain | TokenPin::Salted(_) => match ports.pins.known(device)? {
+                    Some(pin) => Some(pin),
+                    None => return Err(Kept::Locked("it wants a PIN (--pin-file)".to_owned())),
+                },
+            };
+            let conditions = tokens::conditions(token, key.as_ref(), ports.signatures.as_ref(), pin);
+            match tpm.unseal_with(&tokens::object(token), &conditions) {
+                Ok(secret) => Ok(secret),
+                Err(why @ UnsealError::NotApproved(_)) => Err(Kept::Locked(why.to_string())),
+                Err(UnsealError::Tpm(source)) => Err(Failure::tpm(device)(source).into()),
+                Err(why) => Err(Failure::Unseal(why).into()),
+            }
+        }
+        (Token::Otp(token), Opener::Otp) => {
+            let mut store = (ports.otp)();
+            Ok(tokens::derive(&mut store, token, lying.uuid)?.secret)
+        }
+        (Token::Tpm(_), Opener::Otp) => Err(Failure::OtherStore("a TPM, and its profile has none").into()),
+        (Token::Otp(_), Opener::Tpm(_)) => {
+            Err(Failure::OtherStore("an OTP device key, and its profile has a TPM").into())
+        }
+    }
+}
+
 fn look_at_volume(
-    ports: &Ports,
-    tpm: &mut dyn Tpm,
+    ports: &mut Ports,
+    opener: &mut Opener<'_>,
     wanted: &Wanted,
+    found: Found,
     entries: &[Entry],
-    ek: &EkDigest,
+    whose: Whose<'_>,
 ) -> Result<VolumeSeen, Failure> {
-    let token = match ports.volumes.find(&wanted.volume)? {
+    let lying = match found {
         Found::Nothing => return Ok(VolumeSeen::Nothing),
         Found::Other(why) => return Ok(VolumeSeen::Closed { why }),
-        Found::Volume(token) => token,
+        Found::Volume(lying) => lying,
     };
-    let secret = match tpm.unseal(&sealed_object(&token), &token.pcrs) {
+    let secret = match release(ports, opener, &wanted.device, &lying) {
         Ok(secret) => secret,
-        Err(UnsealError::Tpm(source)) => return Err(Failure::tpm(&wanted.device)(source)),
-        Err(why) => return Ok(VolumeSeen::Closed { why: why.to_string() }),
+        Err(Kept::Locked(why)) => {
+            let ours = wrote_volume(entries, whose, &escrow::uuid(lying.uuid));
+            return Ok(VolumeSeen::Locked { why, ours });
+        }
+        Err(Kept::Closed(failure)) => {
+            return match *failure {
+                Failure::Unseal(why) => Ok(VolumeSeen::Closed { why: why.to_string() }),
+                why @ Failure::OtherStore(_) => Ok(VolumeSeen::Closed { why: why.to_string() }),
+                other => Err(other),
+            };
+        }
     };
     let content = match ports.volumes.read(&wanted.volume, &secret) {
         Ok(content) => content,
@@ -137,30 +247,28 @@ fn look_at_volume(
         }
         Err(fault) => return Err(fault.into()),
     };
-    let ours = is_ours(&content, entries, wanted, ek);
-    Ok(VolumeSeen::Opens { content, ours })
+    let as_wished = match (&wanted.tpm, &lying.token) {
+        (Some(tpm), Token::Tpm(token)) => tpm.seal.is_of(token),
+        (None, Token::Otp(token)) => token.device == wanted.device,
+        _ => false,
+    };
+    let ours = wrote(entries, whose, &content.psk);
+    Ok(VolumeSeen::Opens {
+        content,
+        ours,
+        as_wished,
+    })
 }
 
-fn is_ours(content: &Content, entries: &[Entry], wanted: &Wanted, ek: &EkDigest) -> bool {
-    wrote(entries, &wanted.config.fleet, &wanted.device, ek, &content.psk)
-}
-
-/// What a token says, as the TPM takes it.
-pub(crate) fn sealed_object(token: &SystemdTpm2) -> SealedObject {
-    SealedObject {
-        private_then_public: token.blob.clone(),
-        policy_hash: token.policy_hash,
-        primary_alg: match token.primary_alg {
-            volume::PrimaryAlg::Ecc => tpm::PrimaryAlg::Ecc,
-            volume::PrimaryAlg::Rsa => tpm::PrimaryAlg::Rsa,
-        },
-    }
-}
-
-fn uninitialised(tpm: &mut dyn Tpm, wanted: &Wanted) -> Result<Vec<PcrIndex>, Failure> {
-    let values = tpm
-        .read_pcrs(&wanted.seal)
-        .map_err(Failure::tpm(&wanted.device))?;
+fn uninitialised(
+    tpm: &mut dyn Tpm,
+    device: &DeviceId,
+    wanted: &WantedTpm,
+) -> Result<Vec<PcrIndex>, Failure> {
+    let Some(exact) = &wanted.seal.exact else {
+        return Ok(Vec::new());
+    };
+    let values = tpm.read_pcrs(exact).map_err(Failure::tpm(device))?;
     let empty = values.iter().filter(|(_, value)| value.is_uninitialised());
     Ok(empty.map(|(index, _)| index).collect())
 }

@@ -3,18 +3,23 @@
 //! Owns: the contracts. `adapters` fulfils them with the real things, the engine's tests with fakes. The registry has
 //! its own trait in its own crate and is used as it is.
 
-use std::{path::Path, path::PathBuf};
+use std::path::{Path, PathBuf};
 
 use domain::{
     CredentialSecret, DeviceId, PcrSelection, PcrValues, Psk, PskDigest, SealedSecret, UnixTime,
     VolumeKeyDigest,
 };
-use tpm::{AkHandle, AkInfo, EkAlg, EkInfo, Identity, SealError, SealedObject, Tcti, TpmError, UnsealError};
-use volume::{DataCipher, DeviceConfig, SystemdTpm2};
+use otp::KeyStore;
+use tpm::{
+    AkHandle, AkInfo, Conditions, EkAlg, EkInfo, Identity, PolicySignatures, ReadBack, SealError, SealOptions,
+    SealedObject, StorageKey, StorageTemplate, Tcti, TpmError, UnsealError,
+};
+use volume::{DataCipher, DeviceConfig, OtpToken, SealToken, SectorSize, Tpm2Token};
 
 use crate::{
     escrow::Recipients,
     journal::{Entry, JournalFault},
+    pins::Pins,
 };
 
 /// The one TPM of a device. Everything blocks.
@@ -32,13 +37,19 @@ pub(crate) trait Tpm {
         encrypted_secret: &[u8],
     ) -> Result<CredentialSecret, TpmError>;
     fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError>;
-    fn seal(
+    fn seal_with(
         &mut self,
         secret: &SealedSecret,
-        to: &PcrSelection,
-        force_uninitialised: bool,
-    ) -> Result<SealedObject, SealError>;
-    fn unseal(&mut self, object: &SealedObject, pcrs: &PcrSelection) -> Result<SealedSecret, UnsealError>;
+        conditions: &Conditions<'_>,
+        options: SealOptions,
+    ) -> Result<(SealedObject, ReadBack), SealError>;
+    fn unseal_with(
+        &mut self,
+        object: &SealedObject,
+        conditions: &Conditions<'_>,
+    ) -> Result<SealedSecret, UnsealError>;
+    fn storage_key(&mut self, template: StorageTemplate) -> Result<StorageKey, TpmError>;
+    fn persistent_storage_key(&mut self) -> Result<Option<StorageKey>, TpmError>;
 }
 
 /// Where TPMs are found. A connection is closed when it is dropped: a software TPM serves one client at a time.
@@ -50,12 +61,18 @@ pub(crate) trait Tpms {
 pub(crate) struct NewVolume<'a> {
     /// Where it goes in the end; it is written beside that, and placed by [`Volumes::place`].
     pub(crate) target: &'a Path,
+    /// Its UUID.
+    pub(crate) uuid: [u8; 16],
     /// Its size in bytes.
     pub(crate) size: u64,
     /// The cipher of its data.
     pub(crate) cipher: DataCipher,
-    /// The device, and to whom its recovery key is encrypted, where it gets one; the file is on the disk before the volume is.
-    pub(crate) escrow: Option<(&'a DeviceId, &'a Recipients)>,
+    /// The sectors of its data.
+    pub(crate) sector_size: SectorSize,
+    /// A folder that goes in too.
+    pub(crate) content: Option<&'a Path>,
+    /// Where it gets a recovery key: the file is on the disk before the volume is.
+    pub(crate) escrow: Option<NewEscrow<'a>>,
     /// Whether an escrow file that is there is of a volume that nobody needs any more.
     pub(crate) replace_escrow: bool,
     /// Goes in as `/psk`.
@@ -64,12 +81,20 @@ pub(crate) struct NewVolume<'a> {
     pub(crate) config: &'a DeviceConfig,
     /// Opens it.
     pub(crate) secret: &'a SealedSecret,
-    /// The secret as only the TPM can open it.
-    pub(crate) sealed: &'a SealedObject,
-    /// The PCRs that it is sealed to.
-    pub(crate) seal: PcrSelection,
+    /// How the device gets the secret.
+    pub(crate) token: &'a dyn SealToken,
     /// Whether a leftover of an earlier run may be there.
     pub(crate) leftover: bool,
+}
+
+/// What an escrow file is made of.
+pub(crate) struct NewEscrow<'a> {
+    /// Whose volume it is of.
+    pub(crate) device: &'a DeviceId,
+    /// To whom it is encrypted.
+    pub(crate) keepers: &'a Recipients,
+    /// Where it goes.
+    pub(crate) file: &'a Path,
 }
 
 /// What lies where a volume should go.
@@ -77,10 +102,30 @@ pub(crate) struct NewVolume<'a> {
 pub(crate) enum Found {
     /// Nothing.
     Nothing,
-    /// A volume that a TPM can open.
-    Volume(SystemdTpm2),
+    /// A volume with one token.
+    Volume(Box<Lying>),
     /// Anything else, and why it is not a volume of ours.
     Other(String),
+}
+
+/// A volume that lies somewhere, by its header alone.
+#[derive(Debug)]
+pub(crate) struct Lying {
+    /// Its UUID.
+    pub(crate) uuid: [u8; 16],
+    /// What opens it.
+    pub(crate) token: Token,
+    /// Whether it has a keyslot for a recovery key.
+    pub(crate) recoverable: bool,
+}
+
+/// What opens a volume.
+#[derive(Debug)]
+pub(crate) enum Token {
+    /// A TPM.
+    Tpm(Tpm2Token),
+    /// An OTP device key.
+    Otp(OtpToken),
 }
 
 /// What an opened volume says. The key itself is not kept.
@@ -176,4 +221,10 @@ pub(crate) struct Ports {
     pub(crate) journals: Box<dyn Journals>,
     pub(crate) clock: Box<dyn Clock>,
     pub(crate) entropy: Box<dyn Entropy>,
+    /// The OTP device key of the board at hand; nothing is opened before it is used.
+    pub(crate) otp: Box<dyn Fn() -> KeyStore>,
+    /// What approves of PCR values, for signed policies.
+    pub(crate) signatures: Option<PolicySignatures>,
+    /// PINs.
+    pub(crate) pins: Pins,
 }

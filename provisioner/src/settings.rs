@@ -15,11 +15,13 @@ use domain::{DeviceId, FleetName, ProfileName};
 use evidence::Roots;
 use manifest::{EkTrust, Fleet, KeyStore};
 use registry::{Absent, ClientIdentity, Options, Registry, RegistryUrl, TlsFiles, User};
+use tpm::PolicyKey;
 
 use crate::{
     cli::{FleetArgs, PlanArgs, RegistryArgs},
     failure::Failure,
     plan::{Choice, Wanted, wanted},
+    tokens,
 };
 
 /// A manifest that was read, and where.
@@ -60,6 +62,8 @@ impl Loaded {
             folder: args.output_dir.clone().unwrap_or_else(|| self.folder.clone()),
             tcti: args.tcti.clone(),
             roots: self.roots(&args.devices)?,
+            policy_keys: self.policy_keys(&args.devices)?,
+            read_from: self.folder.clone(),
             force: args.force,
             force_uninitialised: args.force_uninitialised_pcrs,
         };
@@ -81,6 +85,9 @@ impl Loaded {
         for device in self.fleet.devices.iter().filter(|device| chosen(&device.id)) {
             list.extend(wanted(&self.fleet, device, &choice)?);
         }
+        for content in list.iter().filter_map(|one| one.content.as_deref()) {
+            fit_to_go_in(content)?;
+        }
         Ok(list)
     }
 
@@ -95,6 +102,22 @@ impl Loaded {
             };
             if let (EkTrust::Chain(chain), true) = (&store.ek_trust, is_used) {
                 all.insert(name.clone(), roots(&self.folder.join(&chain.roots), name)?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The policy keys of the profiles that seal to one; of all profiles, or those of `devices`.
+    pub(crate) fn policy_keys(&self, devices: &[DeviceId]) -> Result<BTreeMap<ProfileName, PolicyKey>, Failure> {
+        let mut all = BTreeMap::new();
+        for (name, profile) in &self.fleet.profiles {
+            let mut its = self.fleet.devices.iter().filter(|device| device.profile == *name);
+            let is_used = devices.is_empty() || its.any(|device| devices.contains(&device.id));
+            if let (KeyStore::Tpm(store), true) = (&profile.key_store, is_used)
+                && let Some(signed) = &store.seal.signed
+            {
+                let key = tokens::read_policy_key(&self.folder.join(&signed.public_key))?;
+                all.insert(name.clone(), key);
             }
         }
         Ok(all)
@@ -116,6 +139,26 @@ impl Loaded {
         };
         open(&url, args, &self.fleet.name, absent).await
     }
+}
+
+/// A folder that goes into a volume beside what is ours.
+fn fit_to_go_in(content: &Path) -> Result<(), Failure> {
+    let is_folder = std::fs::metadata(content).map_err(|source| Failure::ReadFile {
+        path: content.to_owned(),
+        source,
+    })?;
+    if !is_folder.is_dir() {
+        let message = format!("'{}' is no folder that could go into a volume", content.display());
+        return Err(Failure::Usage(message, Some("`content` names a folder".to_owned())));
+    }
+    for ours in ["psk", "device.toml"] {
+        if content.join(ours).symlink_metadata().is_ok() {
+            let message = format!("'{}' has a '{ours}' of its own", content.display());
+            let hint = "/psk and /device.toml of a volume are made by apply: rename it";
+            return Err(Failure::Usage(message, Some(hint.to_owned())));
+        }
+    }
+    Ok(())
 }
 
 /// Reads a folder of makers' certificates. Every file of it counts: one that cannot be read could be the root that a fleet

@@ -155,7 +155,7 @@ fn what_belongs_to_a_tpm_is_refused_without_one() {
             format!("`{name}` belongs to `key-store = \"tpm\"`, and this profile has no TPM")
         );
         assert!(hint.contains("has `volume` and nothing else"), "{hint}");
-        assert_eq!(line, 14);
+        assert_eq!(line, 15);
     }
     for key in [
         "seal-bank = \"sha256\"",

@@ -103,15 +103,21 @@ pub(crate) fn make(
     uuid: &str,
     hash_seed: &str,
 ) -> Result<File, FilesystemError> {
-    let folders = content::folders(files)?;
+    content::folders(files)?;
     let image = memory_file("image", &[])?;
     within_limit(len)
         .and_then(|()| image.set_len(len))
         .map_err(FilesystemError::Memory)?;
     mke2fs(&image, uuid, hash_seed, MIN_INODES, None)?;
-    for folder in folders {
+    add(&image, files)?;
+    Ok(image)
+}
+
+/// Puts files into an image, and reads them back. A path that is there already is an error.
+pub(crate) fn add(image: &File, files: &[ContentFile<'_>]) -> Result<(), FilesystemError> {
+    for folder in content::folders(files)? {
         let commands = format!("mkdir {folder}\nset_inode_field {folder} mode 0{FOLDER:o}\n");
-        debugfs(&image, None, &commands)?;
+        debugfs(image, None, &commands)?;
     }
     for file in files {
         let (path, mode) = (file.path, file.mode | REGULAR);
@@ -121,10 +127,9 @@ pub(crate) fn make(
             "write /proc/self/fd/{CONTENT_FD} {path}\nset_inode_field {path} mode 0{mode:o}\n\
              set_inode_field {path} uid 0\nset_inode_field {path} gid 0\n"
         );
-        debugfs(&image, Some(content), &commands)?;
+        debugfs(image, Some(content), &commands)?;
     }
-    verify(&image, files)?;
-    Ok(image)
+    verify(image, files)
 }
 
 /// Makes an empty file system, or one with the tree of a folder in it.

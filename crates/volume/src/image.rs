@@ -62,6 +62,23 @@ impl Image {
         Ok(Self { file, len })
     }
 
+    /// As [`Image::of_folder`], with `files` beside what is in the folder. A file of the folder that has the path of one of
+    /// these is an error.
+    ///
+    /// # Errors
+    /// [`FilesystemError`].
+    pub fn of_folder_and_files(
+        folder: &Path,
+        owners: Owners,
+        files: &[ContentFile<'_>],
+        len: u64,
+        ids: FilesystemIds,
+    ) -> Result<Self, FilesystemError> {
+        let image = Self::of_folder(folder, owners, len, ids)?;
+        filesystem::add(&image.file, files)?;
+        Ok(image)
+    }
+
     /// An image that is there already: a regular file, a memory file or a block device, opened for reading. Any file
     /// system will do. It is read while volumes are written and must not change meanwhile.
     ///
@@ -159,6 +176,29 @@ mod tests {
         }
         image.fill(&mut buffer, (1 << 20) - 3).unwrap();
         assert_eq!(&buffer[..5], b"end\0\0");
+    }
+
+    #[test]
+    fn files_go_beside_a_folder_and_not_over_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("page.html"), "a page").unwrap();
+        let ids = FilesystemIds {
+            uuid: [1; 16],
+            hash_seed: [2; 16],
+        };
+        let file = |path| ContentFile {
+            path,
+            mode: 0o400,
+            data: zeroize::Zeroizing::new(b"a key".to_vec()),
+        };
+        let make = |path| {
+            let files = [file(path)];
+            Image::of_folder_and_files(folder.path(), Owners::Root, &files, 4 << 20, ids)
+        };
+        let fs = ext4_view::Ext4::load(Box::new(make("/psk").unwrap().reader().unwrap())).unwrap();
+        assert_eq!(fs.read("/psk").unwrap(), b"a key");
+        assert_eq!(fs.read("/page.html").unwrap(), b"a page");
+        assert!(make("/page.html").is_err(), "it is there already");
     }
 
     #[test]

@@ -6,9 +6,9 @@ mod system;
 mod tpms;
 mod volumes;
 
-use crate::ports::Ports;
+use crate::{pins::Pins, ports::Ports, tokens};
 
-/// The ports of the shipped program.
+/// The ports of the shipped program, without what its command line names.
 pub(crate) fn real() -> Ports {
     Ports {
         tpms: Box::new(tpms::RealTpms),
@@ -16,6 +16,9 @@ pub(crate) fn real() -> Ports {
         journals: Box::new(journals::Files),
         clock: Box::new(system::SystemClock),
         entropy: Box::new(system::SystemEntropy),
+        otp: Box::new(tokens::store(None)),
+        signatures: None,
+        pins: Pins::default(),
     }
 }
 

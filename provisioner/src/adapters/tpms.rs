@@ -1,7 +1,10 @@
 //! The TPM port over `tpm`: every call is passed on.
 
 use domain::{CredentialSecret, PcrSelection, PcrValues, SealedSecret};
-use tpm::{AkHandle, AkInfo, EkAlg, EkInfo, Identity, SealError, SealedObject, Tcti, TpmError, UnsealError};
+use tpm::{
+    AkHandle, AkInfo, Conditions, EkAlg, EkInfo, Identity, ReadBack, SealError, SealOptions, SealedObject,
+    StorageKey, StorageTemplate, Tcti, TpmError, UnsealError,
+};
 
 use crate::ports::{Tpm, Tpms};
 
@@ -48,16 +51,28 @@ impl Tpm for tpm::Tpm {
         Self::read_pcrs(self, selection)
     }
 
-    fn seal(
+    fn seal_with(
         &mut self,
         secret: &SealedSecret,
-        to: &PcrSelection,
-        force_uninitialised: bool,
-    ) -> Result<SealedObject, SealError> {
-        Self::seal(self, secret, to, force_uninitialised)
+        conditions: &Conditions<'_>,
+        options: SealOptions,
+    ) -> Result<(SealedObject, ReadBack), SealError> {
+        Self::seal_with(self, secret, conditions, options)
     }
 
-    fn unseal(&mut self, object: &SealedObject, pcrs: &PcrSelection) -> Result<SealedSecret, UnsealError> {
-        Self::unseal(self, object, pcrs)
+    fn unseal_with(
+        &mut self,
+        object: &SealedObject,
+        conditions: &Conditions<'_>,
+    ) -> Result<SealedSecret, UnsealError> {
+        Self::unseal_with(self, object, conditions)
+    }
+
+    fn storage_key(&mut self, template: StorageTemplate) -> Result<StorageKey, TpmError> {
+        Self::storage_key(self, template)
+    }
+
+    fn persistent_storage_key(&mut self) -> Result<Option<StorageKey>, TpmError> {
+        Self::persistent_storage_key(self)
     }
 }

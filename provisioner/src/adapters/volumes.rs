@@ -13,15 +13,19 @@ use std::{
 use domain::{PskDigest, SealedSecret, VolumeKey, VolumeKeyDigest};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use volume::{
-    ContentFile, DeviceConfig, Existing, KeyslotId, Options, Recipe, RecoveryKey, SystemdTpm2, inspect,
+    ContentFile, DeviceConfig, Existing, FilesystemIds, Image, Options, Output, Owners, RecoveryKey, Volume,
+    inspect,
 };
 use zeroize::Zeroizing;
 
 use super::{escrows, folder, system::SystemEntropy};
 use crate::{
     escrow,
-    ports::{Content, Entropy as _, Found, NewVolume, VolumeFault, Volumes},
+    ports::{Content, Entropy as _, Found, Lying, NewVolume, Token, VolumeFault, Volumes},
 };
+
+/// Bytes of a volume that are not its data.
+const HEADER: u64 = 16 << 20;
 
 /// Volumes in the file system.
 pub(super) struct Files;
@@ -49,11 +53,23 @@ impl Volumes for Files {
             Ok(header) => header,
             Err(why) => return Ok(Found::Other(why.to_string())),
         };
-        match header.tpm2_tokens() {
-            [token] => Ok(Found::Volume(token.clone())),
-            [] => Ok(Found::Other("it is a volume that no TPM opens".to_owned())),
-            _ => Ok(Found::Other("it is a volume with several TPM tokens".to_owned())),
-        }
+        let Some(uuid) = header.uuid_bytes() else {
+            return Ok(Found::Other("it is a volume without a UUID of the usual form".to_owned()));
+        };
+        let token = match (header.sealed_tokens(), header.otp_tokens()) {
+            ([token], []) => Token::Tpm(token.clone()),
+            ([], [token]) => Token::Otp(token.clone()),
+            ([], []) => {
+                let why = "it is a volume that neither a TPM nor an OTP device key opens";
+                return Ok(Found::Other(why.to_owned()));
+            }
+            _ => return Ok(Found::Other("it is a volume with several sealed keys".to_owned())),
+        };
+        Ok(Found::Volume(Box::new(Lying {
+            uuid,
+            token,
+            recoverable: !header.recovery_keyslots().is_empty(),
+        })))
     }
 
     fn read(&self, at: &Path, secret: &SealedSecret) -> Result<Content, VolumeFault> {
@@ -139,74 +155,67 @@ fn fill(file: &File, new: &NewVolume<'_>, path: &Path) -> Result<VolumeKeyDigest
             data: Zeroizing::new(config.into_bytes()),
         },
     ];
-    let mut uuid = [0; 16];
-    SystemEntropy.fill(&mut uuid)?;
-    let uuid = random_uuid(uuid);
-    let recovery = match new.escrow {
+    let mut ids = FilesystemIds {
+        uuid: [0; 16],
+        hash_seed: [0; 16],
+    };
+    SystemEntropy.fill(&mut ids.uuid)?;
+    SystemEntropy.fill(&mut ids.hash_seed)?;
+    let room = new.size.saturating_sub(HEADER);
+    let image = match new.content {
+        None => Image::of_files(&files, room, ids),
+        Some(folder) => Image::of_folder_and_files(folder, Owners::Root, &files, room, ids),
+    };
+    let image = image.map_err(|e| uncreated(e.into()))?;
+    let recovery = match &new.escrow {
         None => None,
-        Some((device, keepers)) => {
+        Some(escrow) => {
             let key = RecoveryKey::new(SealedSecret::try_fill(|room| SystemEntropy.fill(room))?);
             let of = escrow::Subject {
-                device: device.clone(),
-                volume: uuid,
+                device: escrow.device.clone(),
+                volume: new.uuid,
             };
-            let text = escrow::seal(keepers, &of, &key).map_err(|e| uncreated(e.into()))?;
-            escrows::write(&escrows::beside(new.target), &text, new.replace_escrow)?;
+            let text = escrow::seal(escrow.keepers, &of, &key).map_err(|e| uncreated(e.into()))?;
+            escrows::write(escrow.file, &text, new.replace_escrow)?;
             Some(key)
         }
     };
-    let options = Options {
-        cipher: new.cipher,
-        recovery: recovery.as_ref(),
-        ..Options::default()
-    };
-    let recipe = Recipe {
-        uuid,
-        label: "",
-        size: new.size,
-        files: &files,
-        existing: Existing::Refuse,
-    };
     let volume_key = VolumeKey::try_fill(|room| SystemEntropy.fill(room))?;
-    let token = SystemdTpm2 {
-        keyslot: KeyslotId::SEALED,
-        blob: new.sealed.private_then_public.clone(),
-        pcrs: new.seal,
-        primary_alg: match new.sealed.primary_alg {
-            tpm::PrimaryAlg::Ecc => volume::PrimaryAlg::Ecc,
-            tpm::PrimaryAlg::Rsa => volume::PrimaryAlg::Rsa,
-        },
-        policy_hash: new.sealed.policy_hash,
-    };
-    // `create` has no way to say that entropy failed: remember it, and throw the volume away.
+    // `write` has no way to say that entropy failed: remember it, and throw the volume away.
     let mut failed = None;
     let mut entropy = |room: &mut [u8]| {
         if let Err(none) = SystemEntropy.fill(room) {
             failed = Some(none);
         }
     };
-    let created = volume::create_with(
-        file,
-        &recipe,
-        options,
-        &volume_key,
-        new.secret,
-        &token,
-        &mut entropy,
-    );
+    let output = Output {
+        target: file,
+        volume: Volume {
+            uuid: new.uuid,
+            label: "",
+            size: new.size,
+            existing: Existing::Refuse,
+            options: Options {
+                cipher: new.cipher,
+                sector_size: new.sector_size,
+                recovery: recovery.as_ref(),
+                ..Options::default()
+            },
+            volume_key: &volume_key,
+            secret: new.secret,
+            token: new.token,
+        },
+        entropy: &mut entropy,
+    };
+    let created = volume::write(&image, vec![output], &()).pop();
     if let Some(none) = failed {
         return Err(none.into());
     }
+    // One output, one result.
     created
+        .ok_or_else(|| uncreated("nothing was written".into()))?
         .map(|c| c.volume_key_digest)
         .map_err(|e| uncreated(e.into()))
-}
-
-/// Version 4, variant 1 (RFC 9562, 5.4).
-const fn random_uuid(mut bytes: [u8; 16]) -> [u8; 16] {
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    bytes
 }
 
 pub(super) fn fault(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VolumeFault {

@@ -10,10 +10,12 @@ use crate::{
     cli::PlanArgs,
     failure::Failure,
     observe::{Roll, observe},
+    pins::Pins,
     plan::{Plan, Refusal, Wanted, decide, policy_record, policy_step},
     ports::Ports,
     report::Reporter,
     settings::Loaded,
+    tokens,
 };
 
 /// A plan and what it was made with.
@@ -45,7 +47,7 @@ pub(super) async fn prepare(args: &PlanArgs) -> Result<Prepared, Failure> {
     let loaded = Loaded::read(&args.manifest)?;
     let wanted = loaded.wanted(args)?;
     let registry = loaded.registry(&args.registry, Absent::Empty).await?;
-    let mut ports = adapters::real();
+    let mut ports = ports(args)?;
     let mut policies = BTreeMap::new();
     for one in &wanted {
         if let Some(policy) = loaded.fleet.policies.get(&one.policy) {
@@ -63,6 +65,15 @@ pub(super) async fn prepare(args: &PlanArgs) -> Result<Prepared, Failure> {
     Ok(Prepared { plan, ports, loaded })
 }
 
+/// The ports, with what the command line names.
+fn ports(args: &PlanArgs) -> Result<Ports, Failure> {
+    let mut ports = adapters::real();
+    ports.otp = Box::new(tokens::store(args.otp_nvmem.as_deref()));
+    ports.signatures = tokens::signatures(args.pcr_signature.as_deref())?;
+    ports.pins = Pins::from_file(args.pin_file.as_deref());
+    Ok(ports)
+}
+
 /// Looks at every device and decides; all refusals are told at once.
 pub(crate) async fn plan(
     ports: &mut Ports,
@@ -74,14 +85,16 @@ pub(crate) async fn plan(
     let roll = Roll::read(registry).await?;
     let mut refusals = Vec::new();
     let mut devices = Vec::new();
-    let mut seen: BTreeMap<EkDigest, DeviceId> = BTreeMap::new();
+    let mut seen: BTreeMap<Option<EkDigest>, DeviceId> = BTreeMap::new();
     for one in wanted {
         let observed = observe(ports, registry, &roll, one).await?;
-        if let Some(first) = seen.insert(observed.ek, one.device.clone()) {
-            refusals.push(Refusal::SameTpm {
-                first,
-                second: one.device.clone(),
-                ek: observed.ek,
+        let second = one.device.clone();
+        // Devices without a TPM open with the key of the one board at hand.
+        let ek = observed.tpm.as_ref().map(|tpm| tpm.ek);
+        if let Some(first) = seen.insert(ek, second.clone()) {
+            refusals.push(match ek {
+                Some(ek) => Refusal::SameTpm { first, second, ek },
+                None => Refusal::SameBoard { first, second },
             });
             continue;
         }

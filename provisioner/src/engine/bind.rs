@@ -12,7 +12,7 @@ use tpm::{EkInfo, Identity};
 use crate::{
     failure::Failure,
     observe::judge_ak,
-    plan::{AkSeen, DevicePlan, Refusal},
+    plan::{AkSeen, DevicePlan, Refusal, TpmTarget},
     ports::{Entropy, Tpm},
 };
 
@@ -29,17 +29,18 @@ pub(super) struct Bound {
 /// Reads the endorsement key and insists that it is the plan's.
 pub(super) fn planned_ek(
     plan: &DevicePlan,
+    target: &TpmTarget,
     tpm: &mut dyn Tpm,
 ) -> Result<(EndorsementKey, Option<CertificateDigest>), Failure> {
     let device = &plan.device;
     let info = tpm
-        .endorsement_key(plan.target.ek_alg)
+        .endorsement_key(target.ek_alg)
         .map_err(Failure::tpm(device))?;
     let ek = EndorsementKey::new(&info.public).map_err(|source| Failure::Ek {
         device: device.clone(),
         source,
     })?;
-    if ek.digest() != plan.target.ek {
+    if ek.digest() != target.ek {
         return Err(Failure::NotBound {
             device: device.clone(),
             what: "another TPM answers than the one that was planned for",
@@ -50,10 +51,15 @@ pub(super) fn planned_ek(
 }
 
 /// Lets the TPM prove it.
-pub(super) fn bind(plan: &DevicePlan, tpm: &mut dyn Tpm, entropy: &dyn Entropy) -> Result<Bound, Failure> {
+pub(super) fn bind(
+    plan: &DevicePlan,
+    target: &TpmTarget,
+    tpm: &mut dyn Tpm,
+    entropy: &dyn Entropy,
+) -> Result<Bound, Failure> {
     let device = &plan.device;
-    let handle = plan.target.ak_handle;
-    let (ek, ek_certificate) = planned_ek(plan, tpm)?;
+    let handle = target.ak_handle;
+    let (ek, ek_certificate) = planned_ek(plan, target, tpm)?;
     let ak = tpm.read_ak(handle).map_err(Failure::tpm(device))?;
     let ak = ak.map_or(AkSeen::Nothing, |ak| judge_ak(&ek, ak));
     let AkSeen::Good {
@@ -76,7 +82,7 @@ pub(super) fn bind(plan: &DevicePlan, tpm: &mut dyn Tpm, entropy: &dyn Entropy) 
     })?;
     let opened = tpm
         .activate_credential(
-            plan.target.ek_alg,
+            target.ek_alg,
             handle,
             &credential.id_object,
             &credential.encrypted_secret,

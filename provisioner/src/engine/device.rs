@@ -1,14 +1,20 @@
 //! One device: its steps in order, the journal after each, the registry last.
 
+use domain::SealedSecret;
 use registry::{DeviceRecord, DeviceState, PskSlots, Registry, TpmIdentity, Version1};
 
-use super::{bind, bind::Bound, idle, seal, seal::Checked};
+use super::{
+    bind,
+    bind::Bound,
+    idle, seal,
+    seal::{Checked, Keys},
+};
 use crate::{
     failure::Failure,
     journal::{self, Entry},
     observe::journal_path,
-    plan::{DevicePlan, Irreversible, Refusal, Step},
-    ports::{Journal, Ports, Tpm},
+    plan::{DevicePlan, Irreversible, Refusal, Step, TpmTarget},
+    ports::{Journal, Ports},
     report::{Event, Outcome, Reporter, Summary},
 };
 
@@ -17,6 +23,8 @@ use crate::{
 struct State {
     bound: Option<Bound>,
     checked: Option<Checked>,
+    /// What opens the volume that was just written, where the key store does not give it back now.
+    kept: Option<SealedSecret>,
     summary: Option<Summary>,
 }
 
@@ -45,19 +53,31 @@ pub(super) async fn run(
         });
     }
     let leftover = journal::may_have_leftover(&entries);
-    let mut tpm = ports
-        .tpms
-        .open(&plan.target.tcti)
-        .map_err(Failure::tpm(&plan.device))?;
-    bind::planned_ek(plan, &mut *tpm)?;
+    // Before anything is begun: a person who is asked may go away.
+    if plan.target.tpm().is_some_and(|tpm| tpm.seal.pin) && writes(plan) {
+        ports.pins.wanted(&plan.device)?;
+    }
+    let mut keys = match plan.target.tpm() {
+        None => Keys::Otp,
+        Some(target) => {
+            let mut tpm = ports
+                .tpms
+                .open(&target.tcti)
+                .map_err(Failure::tpm(&plan.device))?;
+            bind::planned_ek(plan, target, &mut *tpm)?;
+            Keys::Tpm(target, tpm)
+        }
+    };
     journal.append(&Entry::Began {
         at: ports.clock.now(),
         fleet: plan.target.config.fleet.clone(),
         device: plan.device.clone(),
-        ek: plan.target.ek,
+        ek: plan.target.tpm().map(|tpm| tpm.ek),
     })?;
-    if plan.irreversible.contains(&Irreversible::EvictKey) {
-        tpm.evict_ak(plan.target.ak_handle)
+    if let Keys::Tpm(target, tpm) = &mut keys
+        && plan.irreversible.contains(&Irreversible::EvictKey)
+    {
+        tpm.evict_ak(target.ak_handle)
             .map_err(Failure::tpm(&plan.device))?;
     }
     let mut state = State::default();
@@ -66,7 +86,13 @@ pub(super) async fn run(
         match step {
             Step::Enrol => enrol(plan, &mut state, ports, registry, &mut *journal).await?,
             Step::UpdateRecord => update(plan, registry).await?,
-            step => local(plan, step, leftover, &mut state, &mut *tpm, ports, &mut *journal)?,
+            step => {
+                let note = local(plan, step, leftover, &mut state, &mut keys, ports, &mut *journal)?;
+                if let Some(note) = note {
+                    let device = &plan.device;
+                    reporter.event(&Event::Note { device, note: &note });
+                }
+            }
         }
     }
     match state.summary {
@@ -75,33 +101,42 @@ pub(super) async fn run(
     }
 }
 
-/// The steps on the device itself.
+fn writes(plan: &DevicePlan) -> bool {
+    plan.steps
+        .iter()
+        .any(|step| matches!(step, Step::WriteVolume { .. }))
+}
+
+/// The steps on the device itself; gives what a person should know of them.
 fn local(
     plan: &DevicePlan,
     step: &Step,
     leftover: bool,
     state: &mut State,
-    tpm: &mut dyn Tpm,
+    keys: &mut Keys<'_>,
     ports: &mut Ports,
     journal: &mut dyn Journal,
-) -> Result<(), Failure> {
-    let target = &plan.target;
-    match step {
-        Step::CreateAk => {
+) -> Result<Option<String>, Failure> {
+    let mut note = None;
+    match (step, &mut *keys) {
+        (Step::CreateAk, Keys::Tpm(target, tpm)) => {
             tpm.create_ak(target.ek_alg, target.ak_handle)
                 .map_err(Failure::tpm(&plan.device))?;
         }
-        Step::Bind => {
-            state.bound = Some(bind::bind(plan, tpm, &*ports.entropy)?);
+        (Step::Bind, Keys::Tpm(target, tpm)) => {
+            state.bound = Some(bind::bind(plan, target, &mut **tpm, &*ports.entropy)?);
             journal.append(&Entry::Bound {
                 at: ports.clock.now(),
             })?;
         }
-        Step::WriteVolume { replace_own } => seal::write(plan, *replace_own, leftover, tpm, ports, journal)?,
-        Step::CheckVolume => state.checked = Some(seal::check(plan, tpm, ports)?),
-        Step::Enrol | Step::UpdateRecord => {}
+        (Step::WriteVolume { replace_own }, _) => {
+            let written = seal::write(plan, *replace_own, leftover, keys, ports, journal)?;
+            (state.kept, note) = (written.kept, written.note);
+        }
+        (Step::CheckVolume, _) => state.checked = Some(seal::check(plan, keys, state.kept.take(), ports)?),
+        (Step::CreateAk | Step::Bind, Keys::Otp) | (Step::Enrol | Step::UpdateRecord, _) => {}
     }
-    Ok(())
+    Ok(note)
 }
 
 /// The last step: everything that was proven, in one transaction.
@@ -112,7 +147,8 @@ async fn enrol(
     registry: &dyn Registry,
     journal: &mut dyn Journal,
 ) -> Result<(), Failure> {
-    let (Some(bound), Some(checked)) = (state.bound.take(), state.checked.take()) else {
+    let (bound, checked) = (state.bound.take(), state.checked.take());
+    let (Some(checked), true) = (checked, bound.is_some() == plan.target.tpm().is_some()) else {
         // A plan that registers without having proven anything is not carried out.
         return Err(Failure::NotBound {
             device: plan.device.clone(),
@@ -127,23 +163,9 @@ async fn enrol(
         policy: plan.target.policy.clone(),
         profile: plan.target.profile.clone(),
         psk: PskSlots::only(checked.psk),
-        tpm: Some(TpmIdentity {
-            ek: bound.ek.digest(),
-            ek_certificate: match &plan.target.ek_certified {
-                Some(certified) => Some(certified.certificate),
-                None => bound.ek_certificate,
-            },
-            ek_certified: plan
-                .target
-                .ek_certified
-                .as_ref()
-                .map(|certified| certified.tpm.clone()),
-            ek_trust: plan.target.ek_trust,
-            ak_public: bound.ak_public,
-            ak_qualified_name: bound.ak_qualified_name,
-            manufacturer: bound.identity.manufacturer,
-            firmware_version: bound.identity.firmware_version,
-        }),
+        tpm: bound
+            .zip(plan.target.tpm())
+            .map(|(bound, target)| identity(bound, target)),
         measured_boot: plan.target.measured_boot,
         volume_key: Some(checked.volume_key),
         wireguard: None,
@@ -161,6 +183,22 @@ async fn enrol(
     })?;
     state.summary = Some(summary);
     Ok(())
+}
+
+fn identity(bound: Bound, target: &TpmTarget) -> TpmIdentity {
+    TpmIdentity {
+        ek: bound.ek.digest(),
+        ek_certificate: match &target.ek_certified {
+            Some(certified) => Some(certified.certificate),
+            None => bound.ek_certificate,
+        },
+        ek_certified: target.ek_certified.as_ref().map(|certified| certified.tpm.clone()),
+        ek_trust: target.ek_trust,
+        ak_public: bound.ak_public,
+        ak_qualified_name: bound.ak_qualified_name,
+        manufacturer: bound.identity.manufacturer,
+        firmware_version: bound.identity.firmware_version,
+    }
 }
 
 async fn update(plan: &DevicePlan, registry: &dyn Registry) -> Result<(), Failure> {

@@ -13,25 +13,28 @@ mod show;
 mod tests;
 mod trust;
 mod wanted;
+mod worth;
 
 use std::{
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
-use domain::{DeviceId, EkDigest, FleetName, PcrSelection, PolicyName, ProfileName, Sha256Digest};
+use domain::{DeviceId, EkDigest, FleetName, PolicyName, ProfileName, Sha256Digest};
 use registry::{EkTrust, PolicyRecord, Revision};
 use serde::{Serialize, Serializer};
 use tpm::{AkHandle, EkAlg, Tcti};
-use volume::{DataCipher, DeviceConfig};
+use volume::{DataCipher, DeviceConfig, SectorSize};
+
+use crate::sealing::SealWish;
 
 pub(crate) use allow::allowances;
-pub(crate) use decide::{AkSeen, Observed, Registered, VolumeSeen, decide, policy_step};
+pub(crate) use decide::{AkSeen, Observed, Registered, TpmSeen, VolumeSeen, decide, policy_step};
 pub(crate) use demand::demands;
 pub(crate) use proof::Proof;
 pub(crate) use refusal::Refusal;
 pub(crate) use trust::{Certified, Uncertified, certified};
-pub(crate) use wanted::{Choice, Unfit, Wanted, policy_record, wanted};
+pub(crate) use wanted::{Choice, Unfit, Wanted, WantedTpm, policy_record, wanted};
 
 /// Everything that one `apply` will do.
 #[derive(Debug, Serialize)]
@@ -62,6 +65,8 @@ pub(crate) struct DevicePlan {
     pub(crate) irreversible: Vec<Irreversible>,
     pub(crate) steps: Vec<Step>,
     pub(crate) proof: Proof,
+    /// What its volume's seal protects from, and what not.
+    pub(crate) protects: Vec<String>,
     /// What a person should know before going on.
     pub(crate) notes: Vec<String>,
 }
@@ -69,6 +74,47 @@ pub(crate) struct DevicePlan {
 /// Where a device's parts are and what they will be.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Target {
+    /// What keeps the secret that opens the volume.
+    #[serde(flatten)]
+    pub(crate) store: Store,
+    #[serde(serialize_with = "path")]
+    pub(crate) volume: PathBuf,
+    pub(crate) size: u64,
+    #[serde(serialize_with = "cipher")]
+    pub(crate) cipher: DataCipher,
+    #[serde(serialize_with = "sectors")]
+    pub(crate) sector_size: SectorSize,
+    /// The folder that goes into the volume.
+    #[serde(serialize_with = "some_path", skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<PathBuf>,
+    /// To whom the volume's recovery key is encrypted, and where the file goes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) escrow: Vec<String>,
+    #[serde(serialize_with = "path")]
+    pub(crate) escrow_file: PathBuf,
+    pub(crate) force_uninitialised: bool,
+    pub(crate) config: DeviceConfig,
+    pub(crate) policy: PolicyName,
+    pub(crate) profile: ProfileName,
+    pub(crate) measured_boot: bool,
+    /// How many entries the journal had when the plan was made; more mean that another run came between.
+    #[serde(skip)]
+    pub(crate) journal_entries: usize,
+}
+
+/// What keeps the secret that opens a volume.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "key_store", rename_all = "kebab-case")]
+pub(crate) enum Store {
+    /// A TPM.
+    Tpm(Box<TpmTarget>),
+    /// The OTP device key of the board at hand.
+    Otp,
+}
+
+/// Which TPM, and what of it is used.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct TpmTarget {
     #[serde(serialize_with = "text")]
     pub(crate) tcti: Tcti,
     #[serde(serialize_with = "text")]
@@ -81,24 +127,17 @@ pub(crate) struct Target {
     pub(crate) ek_certified: Option<Certified>,
     #[serde(serialize_with = "text")]
     pub(crate) ak_handle: AkHandle,
-    #[serde(serialize_with = "path")]
-    pub(crate) volume: PathBuf,
-    pub(crate) size: u64,
-    #[serde(serialize_with = "cipher")]
-    pub(crate) cipher: DataCipher,
-    /// To whom the volume's recovery key is encrypted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) escrow: Vec<String>,
-    #[serde(serialize_with = "text")]
-    pub(crate) seal: PcrSelection,
-    pub(crate) force_uninitialised: bool,
-    pub(crate) config: DeviceConfig,
-    pub(crate) policy: PolicyName,
-    pub(crate) profile: ProfileName,
-    pub(crate) measured_boot: bool,
-    /// How many entries the journal had when the plan was made; more mean that another run came between.
-    #[serde(skip)]
-    pub(crate) journal_entries: usize,
+    pub(crate) seal: SealWish,
+}
+
+impl Target {
+    /// The TPM, where there is one.
+    pub(crate) fn tpm(&self) -> Option<&TpmTarget> {
+        match &self.store {
+            Store::Tpm(tpm) => Some(tpm),
+            Store::Otp => None,
+        }
+    }
 }
 
 /// A step that can be repeated or undone.
@@ -114,7 +153,7 @@ pub(crate) enum Step {
         /// Whether one that an earlier run wrote, and that was never registered, is replaced.
         replace_own: bool,
     },
-    /// Open the volume through the TPM, as the device will.
+    /// Open the volume through its key store, as the device will.
     CheckVolume,
     /// Register the device: the last step, in one transaction.
     Enrol,
@@ -181,6 +220,17 @@ pub(crate) fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S
 
 fn cipher<S: Serializer>(value: &DataCipher, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(value.name())
+}
+
+fn sectors<S: Serializer>(value: &SectorSize, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(value.bytes_u64())
+}
+
+fn some_path<S: Serializer>(value: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => path(value, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 fn text<S: Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {

@@ -18,6 +18,12 @@ pub(crate) enum Refusal {
     },
     #[error("device '{device}' is registered without a TPM")]
     NoTpmRegistered { device: DeviceId },
+    #[error("device '{device}' is registered with a TPM, and its profile says that it has none")]
+    TpmRegistered { device: DeviceId },
+    #[error("device '{device}': its TPM was not looked at")]
+    NotLookedAt { device: DeviceId },
+    #[error("devices '{first}' and '{second}' would be the same board: both open with the OTP device key at hand")]
+    SameBoard { first: DeviceId, second: DeviceId },
     #[error("device '{0}' is retired")]
     Retired(DeviceId),
     #[error("this TPM's endorsement key {ek} belongs to device '{owner}'")]
@@ -74,7 +80,13 @@ impl Refusal {
             Self::OtherEk { .. } => {
                 "an id is one TPM for good: give the new machine an id of its own".to_owned()
             }
-            Self::NoTpmRegistered { .. } => "give the machine an id of its own".to_owned(),
+            Self::NoTpmRegistered { .. } | Self::TpmRegistered { .. } => {
+                "give the machine an id of its own".to_owned()
+            }
+            Self::NotLookedAt { .. } => "run the command again".to_owned(),
+            Self::SameBoard { .. } => {
+                "each board has its own key: run it on each, and choose the device with --device".to_owned()
+            }
             Self::Retired(_) => "a retired id is never used again: choose another".to_owned(),
             Self::EkTaken { owner, .. } => format!("this machine is enrolled already, as '{owner}'"),
             Self::SameTpm { .. } => {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{DevicePlan, Irreversible, Plan, PolicyStep, Step, allowances, demands};
+use super::{DevicePlan, Irreversible, Plan, PolicyStep, Step, Target, allowances, demands};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,25 +42,32 @@ impl fmt::Display for DevicePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = &self.target;
         writeln!(f, "device {}", self.device)?;
-        writeln!(f, "  TPM    {}", target.tcti)?;
-        writeln!(
-            f,
-            "  EK     {} {} ({})",
-            target.ek_alg,
-            target.ek,
-            trust(target.ek_trust)
-        )?;
-        if let Some(certified) = &target.ek_certified {
-            writeln!(f, "         {}", certified.words)?;
+        if let Some(tpm) = target.tpm() {
+            writeln!(f, "  TPM    {}", tpm.tcti)?;
+            let trust = trust(tpm.ek_trust);
+            writeln!(f, "  EK     {} {} ({trust})", tpm.ek_alg, tpm.ek)?;
+            if let Some(certified) = &tpm.ek_certified {
+                writeln!(f, "         {}", certified.words)?;
+            }
+            writeln!(f, "  AK     {}", tpm.ak_handle)?;
         }
-        writeln!(f, "  AK     {}", target.ak_handle)?;
         writeln!(f, "  volume {}", target.volume.display())?;
-        writeln!(f, "  seal   {}", target.seal)?;
-        if target.cipher != volume::DataCipher::default() {
-            writeln!(f, "  cipher {}", target.cipher.name())?;
+        match target.tpm() {
+            Some(tpm) => writeln!(f, "  seal   {}", tpm.seal.words())?,
+            None => writeln!(f, "  seal   this board's OTP device key; no TPM")?,
+        }
+        if target.cipher != volume::DataCipher::default()
+            || target.sector_size != volume::SectorSize::default()
+        {
+            let sectors = target.sector_size.bytes();
+            writeln!(f, "  cipher {}, sectors of {sectors} bytes", target.cipher.name())?;
+        }
+        if let Some(content) = &target.content {
+            writeln!(f, "  holds  the key and what is in {}", content.display())?;
         }
         if !target.escrow.is_empty() {
             writeln!(f, "  escrow a recovery key to {}", target.escrow.join(", "))?;
+            writeln!(f, "         in {}", target.escrow_file.display())?;
         }
         writeln!(f, "  policy {}, profile {}", target.policy, target.profile)?;
         for step in &self.irreversible {
@@ -73,6 +80,9 @@ impl fmt::Display for DevicePlan {
             writeln!(f, "  do     nothing: it is enrolled and its volume opens")?;
         }
         writeln!(f, "  proof  {}", self.proof)?;
+        for (nth, line) in self.protects.iter().enumerate() {
+            writeln!(f, "  {:<6} {line}", if nth == 0 { "guards" } else { "" })?;
+        }
         for note in &self.notes {
             writeln!(f, "  note   {note}")?;
         }
@@ -94,7 +104,7 @@ impl Step {
     pub(crate) fn words(&self, plan: &DevicePlan) -> String {
         let target = &plan.target;
         match self {
-            Self::CreateAk => format!("make the attestation key at {}", target.ak_handle),
+            Self::CreateAk => format!("make the attestation key{}", at(target)),
             Self::Bind => {
                 "let the TPM prove that it holds endorsement key and attestation key together".to_owned()
             }
@@ -107,6 +117,7 @@ impl Step {
                 };
                 format!("make a pre-shared key and a sealed volume of {mib} MiB around it{replaces}")
             }
+            Self::CheckVolume if target.tpm().is_none() => "open the volume with the OTP device key".to_owned(),
             Self::CheckVolume => "open the volume through the TPM".to_owned(),
             Self::Enrol => "register the device".to_owned(),
             Self::UpdateRecord => format!(
@@ -117,11 +128,17 @@ impl Step {
     }
 }
 
+fn at(target: &Target) -> String {
+    target
+        .tpm()
+        .map_or_else(String::new, |tpm| format!(" at {}", tpm.ak_handle))
+}
+
 impl Irreversible {
     /// What it does, for people.
     pub(crate) fn words(&self, plan: &DevicePlan) -> String {
         match self {
-            Self::EvictKey => format!("remove the key at {} from the TPM", plan.target.ak_handle),
+            Self::EvictKey => format!("remove the key{} from the TPM", at(&plan.target)),
             Self::OverwriteVolume => format!("overwrite '{}'", plan.target.volume.display()),
         }
     }

@@ -1,18 +1,17 @@
 //! From the manifest to what one device should be, with what the command line changes.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use domain::{DeviceId, PcrSelection, PolicyName, ProfileName};
 use evidence::{DeclaredPolicy, Roots};
-use manifest::{Cipher, Device, EkKind, EkTrust, Fleet, KeyStore, Policy, Profile};
+use manifest::{
+    Cipher, Device, EkKind, EkTrust, Fleet, KeyStore, Policy, Profile, SectorSize, Srk, TpmStore,
+};
 use registry::{PolicyRecord, Version1};
-use tpm::{AkHandle, EkAlg, InvalidHandle, InvalidTcti, Tcti};
+use tpm::{AkHandle, EkAlg, InvalidHandle, InvalidTcti, PolicyKey, Tcti};
 use volume::DeviceConfig;
 
-use crate::escrow::Recipients;
+use crate::{adapters::escrows::beside, cli, escrow::Recipients, sealing::SealWish};
 
 /// What the command line says beside the manifest.
 #[derive(Debug, Clone)]
@@ -23,6 +22,10 @@ pub(crate) struct Choice {
     pub(crate) tcti: Option<Tcti>,
     /// The makers' certificates of the profiles that want a chain.
     pub(crate) roots: BTreeMap<ProfileName, Roots>,
+    /// The policy keys of the profiles that seal to one.
+    pub(crate) policy_keys: BTreeMap<ProfileName, PolicyKey>,
+    /// Where relative paths start of what is read: the manifest's folder.
+    pub(crate) read_from: PathBuf,
     /// Whether steps that cannot be undone may be planned.
     pub(crate) force: bool,
     /// Whether sealing to PCRs that nothing measured into is allowed.
@@ -35,22 +38,34 @@ pub(crate) struct Wanted {
     pub(crate) device: DeviceId,
     pub(crate) policy: PolicyName,
     pub(crate) profile: ProfileName,
+    /// Its TPM; `None`: it has none, and an OTP device key keeps its volume.
+    pub(crate) tpm: Option<WantedTpm>,
+    pub(crate) measured_boot: bool,
+    pub(crate) volume: PathBuf,
+    pub(crate) size: u64,
+    pub(crate) cipher: volume::DataCipher,
+    pub(crate) sector_size: volume::SectorSize,
+    /// The folder that goes into the volume.
+    pub(crate) content: Option<PathBuf>,
+    /// The age keys of those who keep recovery keys; each was read once.
+    pub(crate) escrow: Vec<String>,
+    /// Where the encrypted recovery key goes, where there are keepers.
+    pub(crate) escrow_file: PathBuf,
+    pub(crate) evidence: Option<DeclaredPolicy>,
+    pub(crate) config: DeviceConfig,
+    pub(crate) force: bool,
+    pub(crate) force_uninitialised: bool,
+}
+
+/// What the TPM of a device should be and hold.
+#[derive(Debug, Clone)]
+pub(crate) struct WantedTpm {
     pub(crate) tcti: Tcti,
     pub(crate) ek_alg: EkAlg,
     pub(crate) ek_trust: EkTrust,
     pub(crate) roots: Roots,
     pub(crate) ak_handle: AkHandle,
-    pub(crate) measured_boot: bool,
-    pub(crate) volume: PathBuf,
-    pub(crate) size: u64,
-    pub(crate) cipher: volume::DataCipher,
-    /// The age keys of those who keep recovery keys; each was read once.
-    pub(crate) escrow: Vec<String>,
-    pub(crate) seal: PcrSelection,
-    pub(crate) evidence: Option<DeclaredPolicy>,
-    pub(crate) config: DeviceConfig,
-    pub(crate) force: bool,
-    pub(crate) force_uninitialised: bool,
+    pub(crate) seal: SealWish,
 }
 
 /// Why a manifest's text is refused by the crate that uses it. The manifest's own reader takes no such text, so this is
@@ -67,6 +82,8 @@ pub(crate) enum Unfit {
     Escrow(#[source] crate::escrow::RecipientError),
     #[error("device '{device}': its `ak-handle` cannot be used")]
     Handle { device: DeviceId, source: InvalidHandle },
+    #[error("device '{device}': its profile's policy key was not read")]
+    NoPolicyKey { device: DeviceId },
 }
 
 impl Wanted {
@@ -91,14 +108,54 @@ fn one(
     policy: &Policy,
     choice: &Choice,
 ) -> Result<Wanted, Unfit> {
-    let KeyStore::Tpm(store) = &profile.key_store else {
-        // A kind of key store that this program does not know yet; `manifest` reads none.
-        return Err(Unfit::Tcti {
-            device: device.id.clone(),
-            text: "(no TPM)".to_owned(),
-            source: InvalidTcti::Kind,
-        });
+    if !fleet.escrow.is_empty() {
+        Recipients::parse(&fleet.escrow).map_err(Unfit::Escrow)?;
+    }
+    let (tpm, ak_handle) = match &profile.key_store {
+        KeyStore::Tpm(store) => (Some(tpm(device, store, choice)?), Some(store.ak_handle)),
+        // A kind of key store that this program does not know yet has no TPM either; `manifest` reads none.
+        _ => (None, None),
     };
+    let config = DeviceConfig {
+        fleet: fleet.name.clone(),
+        device: device.id.clone(),
+        audience: fleet.audience.clone(),
+        proxy: fleet.proxy.clone(),
+        ak_handle,
+        pcrs: policy.evidence.as_ref().map(DeclaredPolicy::selection),
+    };
+    let spec = &profile.volume;
+    let volume = choice.folder.join(spec.path_for(&device.id));
+    let escrow_file = spec.escrow_path_for(&device.id);
+    Ok(Wanted {
+        device: device.id.clone(),
+        policy: device.policy.clone(),
+        profile: device.profile.clone(),
+        tpm,
+        measured_boot: profile.measured_boot,
+        size: spec.size,
+        cipher: match spec.cipher {
+            Cipher::AesXts => volume::DataCipher::AesXts,
+            Cipher::Adiantum => volume::DataCipher::Adiantum,
+        },
+        sector_size: match spec.sector_size {
+            SectorSize::B512 => volume::SectorSize::B512,
+            SectorSize::B4096 => volume::SectorSize::B4096,
+        },
+        content: spec
+            .content_for(&device.id)
+            .map(|content| choice.read_from.join(content)),
+        escrow: fleet.escrow.clone(),
+        escrow_file: escrow_file.map_or_else(|| beside(&volume), |file| choice.folder.join(file)),
+        volume,
+        evidence: policy.evidence.clone(),
+        config,
+        force: choice.force,
+        force_uninitialised: choice.force_uninitialised,
+    })
+}
+
+fn tpm(device: &Device, store: &TpmStore, choice: &Choice) -> Result<WantedTpm, Unfit> {
     let tcti = match &choice.tcti {
         Some(tcti) => tcti.clone(),
         None => {
@@ -114,21 +171,17 @@ fn one(
         device: device.id.clone(),
         source,
     })?;
-    if !fleet.escrow.is_empty() {
-        Recipients::parse(&fleet.escrow).map_err(Unfit::Escrow)?;
-    }
-    let config = DeviceConfig {
-        fleet: fleet.name.clone(),
-        device: device.id.clone(),
-        audience: fleet.audience.clone(),
-        proxy: fleet.proxy.clone(),
-        ak_handle: store.ak_handle,
-        pcrs: policy.evidence.as_ref().map(DeclaredPolicy::selection),
+    let signed = match &store.seal.signed {
+        None => None,
+        Some(signed) => {
+            let key = choice.policy_keys.get(&device.profile);
+            let key = key.ok_or_else(|| Unfit::NoPolicyKey {
+                device: device.id.clone(),
+            })?;
+            Some((key.clone(), signed.pcrs))
+        }
     };
-    Ok(Wanted {
-        device: device.id.clone(),
-        policy: device.policy.clone(),
-        profile: device.profile.clone(),
+    Ok(WantedTpm {
         tcti,
         ek_alg: match store.ek {
             EkKind::Rsa2048 => EkAlg::Rsa2048,
@@ -137,21 +190,17 @@ fn one(
         ek_trust: store.ek_trust.clone(),
         roots: choice.roots.get(&device.profile).cloned().unwrap_or_default(),
         ak_handle,
-        measured_boot: profile.measured_boot,
-        volume: choice
-            .folder
-            .join(Path::new(&profile.volume.path_for(&device.id))),
-        size: profile.volume.size,
-        cipher: match profile.volume.cipher {
-            Cipher::AesXts => volume::DataCipher::AesXts,
-            Cipher::Adiantum => volume::DataCipher::Adiantum,
+        seal: SealWish {
+            exact: store.seal.exact,
+            signed,
+            pin: store.seal.pin,
+            srk: match store.seal.srk {
+                Srk::Systemd252 => cli::Srk::Systemd,
+                Srk::Systemd252Rsa => cli::Srk::SystemdRsa,
+                Srk::Tcg => cli::Srk::Tcg,
+            },
+            bank: store.seal.bank,
         },
-        escrow: fleet.escrow.clone(),
-        seal: profile.volume.seal,
-        evidence: policy.evidence.clone(),
-        config,
-        force: choice.force,
-        force_uninitialised: choice.force_uninitialised,
     })
 }
 

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tpm::PolicyKey;
 use volume::{Description, Header, InspectError, KeyslotId, OtpToken, TokenError, TokenPin, Tpm2Token};
 
-use super::{file_fault, opening::object, unopened};
-use crate::{failure::Failure, report::Reporter};
+use super::{file_fault, unopened};
+use crate::{failure::Failure, report::Reporter, tokens::object};
 
 pub(super) fn run(path: &Path, reporter: &mut dyn Reporter) -> Result<(), Failure> {
     let file = File::open(path).map_err(file_fault("open", path))?;

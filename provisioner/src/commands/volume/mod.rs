@@ -1,7 +1,7 @@
 //! `provisioner volume`: sealed volumes in a person's hands.
 //!
-//! Owns: one file for each thing that can be asked, and what they share: `opening` (what opens a volume), `sealing` (what seals
-//! a new one), `secrets` (where PINs, keys and passphrases come from) and `entropy`.
+//! Owns: one file for each thing that can be asked, and what they share: `opening` (what opens a volume) and `entropy`; what
+//! seals a new one, and where PINs and keys come from, they share with `apply`.
 //! Secrets go from wiped memory into a volume, a TPM, an escrow file or, where somebody asks for it by name, to stdout; never
 //! into arguments, the environment, logs or errors. An attacker may control every byte of a volume that is opened.
 
@@ -12,8 +12,6 @@ mod opening;
 mod read;
 mod recover;
 mod reseal;
-mod sealing;
-mod secrets;
 mod targets;
 mod verify;
 

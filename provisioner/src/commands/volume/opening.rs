@@ -7,27 +7,25 @@
 
 use std::{
     fs::File,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use domain::{Pin, SealedSecret};
-use otp::{KeyId, KeyStore, Recipe};
-use tpm::{Conditions, PinAuth, PinSalt, PolicyKey, PolicySignatures, SealedObject, SignedPcrs, Tcti, Tpm};
-use volume::{Header, NotAuthentic, OpenError, OpenVolume, OtpToken, RecoveryKey, TokenPin, Tpm2Token};
+use otp::KeyStore;
+use tpm::{Tcti, Tpm};
+use volume::{Header, NotAuthentic, OpenError, OpenVolume, OtpToken, RecoveryKey, TokenPin};
 
-use super::{header, secrets, unopened, usage};
-use crate::{cli::OpenArgs, failure::Failure, report::Reporter};
+use super::{header, unopened, usage};
+use crate::{
+    cli::OpenArgs,
+    failure::Failure,
+    report::Reporter,
+    secrets,
+    tokens::{self, conditions, object, policy_key, signatures},
+};
 
-/// Where systemd looks for what approves of PCR values (systemd-cryptenroll(1), `--tpm2-signature=`).
-const SIGNATURES: [&str; 3] = [
-    "/etc/systemd/tpm2-pcr-signature.json",
-    "/run/systemd/tpm2-pcr-signature.json",
-    "/usr/lib/systemd/tpm2-pcr-signature.json",
-];
 /// The TPM of a machine, behind the kernel's resource manager.
 const DEFAULT_TPM: &str = "device:/dev/tpmrm0";
-/// The longest public file that is read here, in bytes.
-const MAX_FILE: u64 = 1 << 20;
 
 /// What opened a volume.
 pub(super) enum Key {
@@ -73,7 +71,7 @@ pub(super) fn open(path: &Path, args: &OpenArgs, reporter: &mut dyn Reporter) ->
     }
     let by_otp = args.otp || args.tcti.is_none() && header.sealed_tokens().is_empty();
     if by_otp && let Some(token) = header.otp_tokens().first() {
-        let secret = derive(&header, token, &store(args.otp_nvmem.as_deref()), path, reporter)?;
+        let secret = derive(&header, token, &tokens::store(args.otp_nvmem.as_deref()), path, reporter)?;
         return sealed(file, path, args, secret, None);
     }
     if header.sealed_tokens().is_empty() || args.otp {
@@ -164,104 +162,6 @@ pub(super) fn open_tpm(tcti: Option<&Tcti>) -> Result<Tpm, Failure> {
     Tpm::open(&tcti).map_err(Failure::BareTpm)
 }
 
-/// What approves of PCR values: the file that is named, or the first that systemd would find.
-pub(super) fn signatures(named: Option<&Path>) -> Result<Option<PolicySignatures>, Failure> {
-    let found = || SIGNATURES.iter().map(Path::new).find(|path| path.exists());
-    let Some(path) = named.or_else(found) else {
-        return Ok(None);
-    };
-    let text = public_file(path)?;
-    let signatures = PolicySignatures::from_json(&text).map_err(|e| Failure::NotEvidence {
-        what: "tpm2-pcr-signature.json of systemd's",
-        path: path.to_owned(),
-        source: e.into(),
-    })?;
-    Ok(Some(signatures))
-}
-
-/// A file that holds no secret.
-pub(super) fn public_file(path: &Path) -> Result<Vec<u8>, Failure> {
-    use std::io::Read as _;
-    let unread = |source| Failure::ReadFile {
-        path: path.to_owned(),
-        source,
-    };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unread)?;
-    let most = MAX_FILE.saturating_add(1);
-    let len = file.take(most).read_to_end(&mut bytes).map_err(unread)?;
-    if u64::try_from(len).is_ok_and(|len| len <= MAX_FILE) {
-        return Ok(bytes);
-    }
-    Err(usage(
-        format!("'{}' has more than {MAX_FILE} bytes", path.display()),
-        "this is another file than the one that is wanted",
-    ))
-}
-
-/// The key that a token with a signed policy names.
-pub(super) fn policy_key(token: &Tpm2Token) -> Result<Option<PolicyKey>, Failure> {
-    let signed = token.signed.as_ref();
-    let key = signed
-        .map(|signed| PolicyKey::from_pem(&signed.key_pem))
-        .transpose();
-    key.map_err(|e| {
-        usage(
-            format!("the volume's token: {e}"),
-            "open it with its recovery key",
-        )
-    })
-}
-
-/// What a token asks for.
-pub(super) fn conditions<'a>(
-    token: &Tpm2Token,
-    key: Option<&'a PolicyKey>,
-    signatures: Option<&'a PolicySignatures>,
-    pin: Option<&'a Pin>,
-) -> Conditions<'a> {
-    let salt = match token.pin {
-        TokenPin::Salted(salt) => Some(PinSalt(salt)),
-        TokenPin::None | TokenPin::Plain => None,
-    };
-    let signed = token.signed.as_ref().zip(key);
-    Conditions {
-        exact: token.exact,
-        signed: signed.map(|(signed, key)| SignedPcrs {
-            key,
-            pcrs: signed.pcrs,
-            signatures,
-        }),
-        pin: pin
-            .filter(|_| token.pin != TokenPin::None)
-            .map(|pin| PinAuth { pin, salt }),
-    }
-}
-
-/// The object in a token, as the TPM takes it.
-pub(super) fn object(token: &Tpm2Token) -> SealedObject {
-    SealedObject {
-        private_then_public: token.blob.clone(),
-        policy_hash: token.policy_hash,
-        primary_alg: match token.primary_alg {
-            volume::PrimaryAlg::Ecc => tpm::PrimaryAlg::Ecc,
-            volume::PrimaryAlg::Rsa => tpm::PrimaryAlg::Rsa,
-        },
-    }
-}
-
-/// This machine's OTP keys.
-pub(super) fn store(nvmem: Option<&Path>) -> impl Fn() -> KeyStore + use<> {
-    let nvmem: Option<PathBuf> = nvmem.map(Path::to_owned);
-    move || {
-        let store = KeyStore::of_this_machine();
-        match &nvmem {
-            Some(file) => store.with_fallback([file.clone()]),
-            None => store,
-        }
-    }
-}
-
 fn derive(
     header: &Header,
     token: &OtpToken,
@@ -272,14 +172,7 @@ fn derive(
     let uuid = header
         .uuid_bytes()
         .ok_or_else(|| unopened(path, "its UUID is not one of the usual form"))?;
-    let recipe = Recipe {
-        device: &token.device,
-        volume: uuid,
-        salt: &token.salt,
-    };
-    let key = KeyId::new(token.key_id)
-        .ok_or_else(|| unopened(path, "its token names a key that no firmware has"))?;
-    let derived = store().derive(key, &recipe).map_err(Failure::Otp)?;
+    let derived = tokens::derive(&mut store(), token, uuid)?;
     if let Some(warning) = derived.source.warning() {
         reporter.note(warning);
     }

@@ -8,13 +8,14 @@ use std::io::Write as _;
 use serde_json::json;
 use volume::{RecoveryKey, Unlock};
 
-use super::{header, reseal, secrets, unopened, usage};
+use super::{header, reseal, unopened, usage};
 use crate::{
     adapters::escrows,
     cli::RecoverArgs,
     escrow::{self, Identities},
     failure::Failure,
     report::Reporter,
+    secrets,
 };
 
 pub(super) fn run(args: &RecoverArgs, reporter: &mut dyn Reporter) -> Result<(), Failure> {

@@ -18,13 +18,13 @@ use super::{
     entropy::Entropy,
     file_fault,
     opening::{self, Key},
-    sealing::{self, Seal},
     unchanged, usage,
 };
 use crate::{
     cli::{ResealArgs, SealArgs},
     failure::Failure,
     report::Reporter,
+    sealing::{self, Seal},
 };
 
 pub(super) fn run(args: &ResealArgs, reporter: &mut dyn Reporter) -> Result<(), Failure> {
@@ -55,7 +55,7 @@ pub(super) fn seal(
     pin: Option<Pin>,
     args: &SealArgs,
     signature: Option<&Path>,
-) -> Result<Seal, Failure> {
+) -> Result<Seal<'static>, Failure> {
     match header.sealed_tokens().first() {
         Some(token) if !args.says() => Seal::as_before(token, pin, args, signature),
         _ => Seal::of_args(args, signature),
@@ -73,14 +73,14 @@ pub(super) struct Resealed {
 pub(super) fn anew(
     path: &Path,
     unlock: Unlock<'_>,
-    seal: &Seal,
+    seal: &Seal<'_>,
     tcti: Option<&Tcti>,
 ) -> Result<Resealed, Failure> {
     let mut stream = Entropy::System.stream("reseal");
     let secret = SealedSecret::try_fill(|room| stream.try_fill(room))?;
     let (token, read_back) = {
         let mut tpm = opening::open_tpm(tcti)?;
-        seal.here(&mut tpm, &secret, &mut stream)?
+        seal.here(&mut tpm, &secret, stream.draw()?)?
     };
     let target = OpenOptions::new()
         .read(true)
@@ -107,11 +107,11 @@ pub(super) fn anew(
 
 pub(super) fn tell(
     path: &Path,
-    seal: &Seal,
+    seal: &Seal<'_>,
     done: Resealed,
     reporter: &mut dyn Reporter,
 ) -> Result<(), Failure> {
-    let (sealed, seen) = (seal.words(), sealing::seen(Some(done.read_back)));
+    let (sealed, seen) = (seal.wish().words(), sealing::seen(Some(done.read_back)));
     let text = format!(
         "volume {}\n  sealed  to {sealed}\n  seal    {seen}\n",
         path.display()

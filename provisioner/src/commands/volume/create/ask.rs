@@ -5,15 +5,16 @@ use std::{fs::File, path::PathBuf};
 use domain::DeviceId;
 use volume::{DataCipher, FilesystemIds, Image, Owners, SectorSize};
 
-use super::make::random_uuid;
 use crate::{
     adapters::escrows,
     cli::{Cipher, CreateArgs, Sector, Size},
     commands::volume::{
         entropy::{Entropy, MIN_SEED},
-        file_fault, secrets, targets, uncreated, usage,
+        file_fault, targets, uncreated, usage,
     },
+    escrow::random_uuid,
     failure::Failure,
+    secrets,
 };
 
 /// Bytes of a volume that are not its data.

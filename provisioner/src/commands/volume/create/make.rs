@@ -6,25 +6,29 @@
 use std::path::PathBuf;
 
 use domain::{DeviceId, SealedSecret, VolumeKey};
-use otp::{KeyId, Recipe};
-use tpm::{ReadBack, Tpm};
+use otp::KeyId;
+use tpm::{ReadBack, SealEntropy, Tpm};
 use volume::{KeyslotId, OtpToken, RecoveryKey, SealToken};
+use zeroize::Zeroizing;
 
 use crate::{
     cli::CreateArgs,
     commands::{
         inventory::Collected,
-        volume::{entropy::Stream, opening, sealing::Seal, usage},
+        volume::{entropy::Stream, opening, usage},
     },
+    escrow,
     failure::Failure,
     report::Reporter,
+    sealing::Seal,
+    tokens,
 };
 
 /// What seals.
 pub(super) enum Sealer {
-    Here(Seal, Box<Tpm>),
+    Here(Seal<'static>, Box<Tpm>),
     /// A TPM for each target, or one for all.
-    Away(Seal, Vec<Collected>),
+    Away(Seal<'static>, Vec<Collected>),
     Otp,
 }
 
@@ -51,7 +55,7 @@ pub(super) fn make(
     recoverable: bool,
     reporter: &mut dyn Reporter,
 ) -> Result<Made, Failure> {
-    let uuid = random_uuid(stream.draw()?);
+    let uuid = escrow::random_uuid(stream.draw()?);
     let key = VolumeKey::try_fill(|room| stream.try_fill(room))?;
     let recovery = if recoverable {
         Some(RecoveryKey::new(SealedSecret::try_fill(|room| {
@@ -63,7 +67,7 @@ pub(super) fn make(
     let (secret, token, read_back): (SealedSecret, Box<dyn SealToken>, _) = match sealer {
         Sealer::Here(seal, tpm) => {
             let secret = SealedSecret::try_fill(|room| stream.try_fill(room))?;
-            let (token, read_back) = seal.here(tpm, &secret, &mut stream)?;
+            let (token, read_back) = seal.here(&mut **tpm, &secret, stream.draw()?)?;
             (secret, Box::new(token), Some(read_back))
         }
         Sealer::Away(seal, all) => {
@@ -72,13 +76,14 @@ pub(super) fn make(
                 .get(nth)
                 .or_else(|| all.first())
                 .ok_or_else(|| usage("there is no --srk-public", "name what `inventory collect` wrote"))?;
-            let values = seal.exact().map(|pcrs| collected.values(pcrs)).transpose()?;
-            let token = seal.away(
-                collected.storage_key(seal.template())?,
-                values.as_ref(),
-                &secret,
-                &mut stream,
-            )?;
+            let values = seal.wish().exact.as_ref().map(|pcrs| collected.values(pcrs)).transpose()?;
+            let srk = collected.storage_key(seal.wish().template())?;
+            let salt = stream.draw()?;
+            let entropy = SealEntropy {
+                seed: Zeroizing::new(stream.draw()?),
+                obfuscation: Zeroizing::new(stream.draw()?),
+            };
+            let token = seal.away(srk, values.as_ref(), &secret, salt, entropy)?;
             (secret, Box::new(token), None)
         }
         Sealer::Otp => {
@@ -111,31 +116,19 @@ pub(super) fn make(
     })
 }
 
-/// Derives a secret from the fuses, twice: a firmware that is not sure of itself makes no volume.
+/// Derives a secret from the fuses.
 fn derive(
     args: &CreateArgs,
     token: &OtpToken,
     volume: [u8; 16],
     reporter: &mut dyn Reporter,
 ) -> Result<SealedSecret, Failure> {
-    let mut store = opening::store(args.otp_nvmem.as_deref())();
-    let recipe = Recipe {
-        device: &token.device,
-        volume,
-        salt: &token.salt,
-    };
-    let mut derive = || store.derive(KeyId::DEVICE, &recipe).map_err(Failure::Otp);
-    let (first, second) = (derive()?, derive()?);
-    if !first.secret.ct_eq(&second.secret) {
-        return Err(usage(
-            "the OTP device key gave two different secrets for one message",
-            "this board's firmware cannot be relied on",
-        ));
-    }
-    if let Some(warning) = first.source.warning() {
+    let mut store = tokens::store(args.otp_nvmem.as_deref())();
+    let derived = tokens::derive_twice(&mut store, token, volume)?;
+    if let Some(warning) = derived.source.warning() {
         reporter.note(warning);
     }
-    Ok(first.secret)
+    Ok(derived.secret)
 }
 
 pub(super) fn sealer(args: &CreateArgs) -> Result<Sealer, Failure> {
@@ -155,11 +148,4 @@ pub(super) fn sealer(args: &CreateArgs) -> Result<Sealer, Failure> {
     }
     let all: Result<Vec<_>, _> = args.srk_public.iter().map(|path| Collected::read(path)).collect();
     Ok(Sealer::Away(seal, all?))
-}
-
-/// Version 4, variant 1 (RFC 9562, 5.4).
-pub(super) const fn random_uuid(mut bytes: [u8; 16]) -> [u8; 16] {
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    bytes
 }

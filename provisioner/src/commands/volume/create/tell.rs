@@ -11,13 +11,11 @@ use super::{
 };
 use crate::{
     cli::CreateArgs,
-    commands::volume::{
-        sealing::{self, Seal},
-        targets::Target,
-    },
+    commands::volume::targets::Target,
     escrow,
     failure::Failure,
     report::Reporter,
+    sealing::{self, Seal},
 };
 
 pub(super) fn tell_plan(
@@ -29,7 +27,7 @@ pub(super) fn tell_plan(
     let sealed = if args.otp {
         "this machine's OTP device key".to_owned()
     } else {
-        Seal::of_args(&args.seal, args.pcr_signature.as_deref())?.words()
+        Seal::of_args(&args.seal, args.pcr_signature.as_deref())?.wish().words()
     };
     let mut text = String::new();
     for (nth, target) in args.targets.iter().enumerate() {

@@ -9,19 +9,18 @@ use std::{
     path::Path,
 };
 
-use domain::Pin;
+use domain::{DeviceId, Pin};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use volume::RecoveryKey;
 use zeroize::Zeroizing;
 
-use super::usage;
 use crate::{adapters::escrows, failure::Failure};
 
 /// The longest line that is typed, in bytes.
 const MAX_LINE: usize = 4096;
 
 /// The bytes of a file, `-` being standard input, without their last line end.
-pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut bytes = raw(path)?;
     let kept = without_line_end(&bytes).len();
     bytes.truncate(kept);
@@ -29,7 +28,7 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
 }
 
 /// The bytes of a file as they are, `-` being standard input.
-pub(super) fn raw(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+pub(crate) fn raw(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let from = if path == Path::new("-") {
         Path::new("/dev/stdin")
     } else {
@@ -44,7 +43,7 @@ fn without_line_end(bytes: &[u8]) -> &[u8] {
 }
 
 /// A PIN out of a file, or asked for.
-pub(super) fn pin(file: Option<&Path>) -> Result<Pin, Failure> {
+pub(crate) fn pin(file: Option<&Path>) -> Result<Pin, Failure> {
     match file {
         Some(file) => Pin::parse(&read(file)?).map_err(|e| wrong("PIN", file, e)),
         None => {
@@ -55,22 +54,35 @@ pub(super) fn pin(file: Option<&Path>) -> Result<Pin, Failure> {
 }
 
 /// A PIN that is to be: asked for twice.
-pub(super) fn new_pin(file: Option<&Path>) -> Result<Pin, Failure> {
+pub(crate) fn new_pin(file: Option<&Path>) -> Result<Pin, Failure> {
     if file.is_some() {
         return pin(file);
     }
-    let ask = |prompt| ask(prompt, "a new PIN is wanted", "--new-pin-file FILE");
-    let typed = ask("New PIN: ")?;
-    if *ask("New PIN again: ")? != *typed {
+    twice("New PIN", "--new-pin-file FILE")
+}
+
+/// The PIN that a device is to have: asked for twice.
+pub(crate) fn new_pin_of(device: &DeviceId) -> Result<Pin, Failure> {
+    twice(&format!("New PIN of {device}"), "--pin-file FILE")
+}
+
+fn twice(prompt: &str, instead: &str) -> Result<Pin, Failure> {
+    let ask = |prompt: &str| ask(prompt, "a new PIN is wanted", instead);
+    let typed = ask(&format!("{prompt}: "))?;
+    if *ask(&format!("{prompt} again: "))? != *typed {
         return Err(usage("the two PINs are not the same", "try again"));
     }
     Pin::parse(&typed).map_err(|e| usage(e.to_string(), "choose another"))
 }
 
 /// A recovery key out of a file.
-pub(super) fn recovery_key(file: &Path) -> Result<RecoveryKey, Failure> {
+pub(crate) fn recovery_key(file: &Path) -> Result<RecoveryKey, Failure> {
     let text = read(file)?;
     RecoveryKey::parse(text.trim_ascii()).map_err(|e| wrong("recovery key", file, e))
+}
+
+fn usage(what: impl Into<String>, hint: &str) -> Failure {
+    Failure::Usage(what.into(), Some(hint.to_owned()))
 }
 
 fn wrong(
