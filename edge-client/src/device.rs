@@ -90,9 +90,7 @@ impl DeviceError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Unreadable { .. } => Some("is --volume right, and may this user read it?".to_owned()),
-            Self::NoAttestationKey => {
-                Some("its policy must be one that asks for no evidence".to_owned())
-            }
+            Self::NoAttestationKey => Some("its policy must be one that asks for no evidence".to_owned()),
             Self::NotSealed => Some("`provisioner apply` makes a volume that this device opens".to_owned()),
             Self::Tpm(error) => error.hint().map(str::to_owned),
             Self::Unseal(error) => error.hint().map(str::to_owned),

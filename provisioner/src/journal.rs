@@ -165,13 +165,25 @@ pub(crate) fn wrote_volume(entries: &[Entry], whose: Whose<'_>, uuid: &str) -> b
     written(entries, whose).any(|(_, volume)| volume == Some(uuid))
 }
 
+/// Whether the volume with this UUID is the last one that was begun here, as far as the journal knows: an escrow file is written for
+/// that one.
+pub(crate) fn is_last(entries: &[Entry], uuid: &str) -> bool {
+    let last = entries.iter().rev().find_map(|entry| match entry {
+        Entry::Writing { volume, .. } => Some(volume),
+        _ => None,
+    });
+    last.and_then(Option::as_ref).is_none_or(|volume| volume == uuid)
+}
+
 fn written<'a>(
     entries: &'a [Entry],
     whose: Whose<'a>,
 ) -> impl Iterator<Item = (&'a PskDigest, Option<&'a str>)> {
     let mut ours = false;
     entries.iter().filter_map(move |entry| match entry {
-        Entry::Began { fleet, device, ek, .. } => {
+        Entry::Began {
+            fleet, device, ek, ..
+        } => {
             ours = fleet == whose.fleet && device == whose.device && ek.as_ref() == whose.ek;
             None
         }
@@ -280,6 +292,12 @@ mod tests {
         assert!(volume(Some(&ek), "1b4e28ba-2fa1-41d2-883f-0016d3cca427"));
         assert!(!volume(None, "1b4e28ba-2fa1-41d2-883f-0016d3cca427"));
         assert!(!volume(Some(&ek), "1b4e28ba-2fa1-41d2-883f-0016d3cca428"));
+        assert!(is_last(&entries(), "1b4e28ba-2fa1-41d2-883f-0016d3cca427"));
+        assert!(!is_last(&entries(), "1b4e28ba-2fa1-41d2-883f-0016d3cca428"));
+        assert!(
+            is_last(&entries()[..2], "1b4e28ba-2fa1-41d2-883f-0016d3cca428"),
+            "nothing is known"
+        );
         assert!(may_have_leftover(&entries()));
         assert!(!may_have_leftover(&entries()[..2]));
     }

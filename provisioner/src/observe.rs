@@ -15,7 +15,7 @@ use volume::TokenPin;
 use crate::{
     escrow,
     failure::Failure,
-    journal::{Entry, Whose, wrote, wrote_volume},
+    journal::{Entry, Whose, is_last, wrote, wrote_volume},
     plan::{AkSeen, Observed, Registered, TpmSeen, VolumeSeen, Wanted, WantedTpm, certified},
     ports::{Found, Lying, Ports, Token, Tpm, VolumeFault},
     tokens,
@@ -55,6 +55,7 @@ pub(crate) async fn observe(
     let entries = ports.journals.read(&journal_path(&wanted.volume))?;
     let found = ports.volumes.find(&wanted.volume)?;
     let recoverable = matches!(&found, Found::Volume(lying) if lying.recoverable);
+    let of_this = matches!(&found, Found::Volume(lying) if is_last(&entries, &escrow::uuid(lying.uuid)));
     let (tpm, volume) = match &wanted.tpm {
         Some(wanted_tpm) => {
             let mut tpm = ports
@@ -81,7 +82,7 @@ pub(crate) async fn observe(
         tpm,
         volume,
         recoverable,
-        in_escrow: wanted.escrow_file.symlink_metadata().is_ok(),
+        in_escrow: of_this && wanted.escrow_file.symlink_metadata().is_ok(),
         registered,
         journal_entries: entries.len(),
     })
@@ -260,11 +261,7 @@ fn look_at_volume(
     })
 }
 
-fn uninitialised(
-    tpm: &mut dyn Tpm,
-    device: &DeviceId,
-    wanted: &WantedTpm,
-) -> Result<Vec<PcrIndex>, Failure> {
+fn uninitialised(tpm: &mut dyn Tpm, device: &DeviceId, wanted: &WantedTpm) -> Result<Vec<PcrIndex>, Failure> {
     let Some(exact) = &wanted.seal.exact else {
         return Ok(Vec::new());
     };

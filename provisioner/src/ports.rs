@@ -11,8 +11,8 @@ use domain::{
 };
 use otp::KeyStore;
 use tpm::{
-    AkHandle, AkInfo, Conditions, EkAlg, EkInfo, Identity, PolicySignatures, ReadBack, SealError, SealOptions,
-    SealedObject, StorageKey, StorageTemplate, Tcti, TpmError, UnsealError,
+    AkHandle, AkInfo, Conditions, EkAlg, EkInfo, Identity, PolicySignatures, ReadBack, SealError,
+    SealOptions, SealedObject, StorageKey, StorageTemplate, Tcti, TpmError, UnsealError,
 };
 use volume::{DataCipher, DeviceConfig, OtpToken, SealToken, SectorSize, Tpm2Token};
 

@@ -117,7 +117,10 @@ impl<'a> Seal<'a> {
         };
         let exact = args.seal_pcrs.as_ref().map(in_bank).transpose()?;
         let signed = match &args.seal_public_key {
-            Some(path) => Some((tokens::read_policy_key(path)?, in_bank(&args.seal_public_key_pcrs)?)),
+            Some(path) => Some((
+                tokens::read_policy_key(path)?,
+                in_bank(&args.seal_public_key_pcrs)?,
+            )),
             None => None,
         };
         if exact.is_none() && signed.is_none() {

@@ -108,7 +108,10 @@ impl Loaded {
     }
 
     /// The policy keys of the profiles that seal to one; of all profiles, or those of `devices`.
-    pub(crate) fn policy_keys(&self, devices: &[DeviceId]) -> Result<BTreeMap<ProfileName, PolicyKey>, Failure> {
+    pub(crate) fn policy_keys(
+        &self,
+        devices: &[DeviceId],
+    ) -> Result<BTreeMap<ProfileName, PolicyKey>, Failure> {
         let mut all = BTreeMap::new();
         for (name, profile) in &self.fleet.profiles {
             let mut its = self.fleet.devices.iter().filter(|device| device.profile == *name);
@@ -149,7 +152,10 @@ fn fit_to_go_in(content: &Path) -> Result<(), Failure> {
     })?;
     if !is_folder.is_dir() {
         let message = format!("'{}' is no folder that could go into a volume", content.display());
-        return Err(Failure::Usage(message, Some("`content` names a folder".to_owned())));
+        return Err(Failure::Usage(
+            message,
+            Some("`content` names a folder".to_owned()),
+        ));
     }
     for ours in ["psk", "device.toml"] {
         if content.join(ours).symlink_metadata().is_ok() {

@@ -141,7 +141,11 @@ fn without_tpm(raw: &raw::Manifest, device: &raw::DeviceSection, findings: &mut 
     let (Some(profile), Some(profiles)) = (&device.profile, &raw.profiles) else {
         return;
     };
-    let its_own = profiles.value.list.iter().find(|(name, _)| name.value == profile.value);
+    let its_own = profiles
+        .value
+        .list
+        .iter()
+        .find(|(name, _)| name.value == profile.value);
     let key_store = its_own.and_then(|(_, section)| section.value.key_store.as_ref());
     if key_store.is_none_or(|key_store| key_store.value != KeyStoreName::Otp) {
         return;

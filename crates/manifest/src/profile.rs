@@ -61,7 +61,11 @@ fn needed<'a, T>(
     findings: &mut Findings,
 ) -> Option<&'a T> {
     if value.is_none() {
-        findings.push(section.clone(), format!("`{key}` is missing here"), Some(hint.to_owned()));
+        findings.push(
+            section.clone(),
+            format!("`{key}` is missing here"),
+            Some(hint.to_owned()),
+        );
     }
     value?.value.0.as_ref()
 }
@@ -95,14 +99,25 @@ fn tpm_store(raw: &Spot<raw::ProfileSection>, findings: &mut Findings) -> Option
 
 fn seal(raw: &Spot<raw::VolumeSection>, findings: &mut Findings) -> Option<TpmSeal> {
     let section = &raw.value;
-    let bank = section.seal_bank.as_ref().map_or(HashAlg::Sha256, |bank| bank.value);
-    if let Some(spot) = section.seal_bank.as_ref().filter(|bank| bank.value == HashAlg::Sha1) {
+    let bank = section
+        .seal_bank
+        .as_ref()
+        .map_or(HashAlg::Sha256, |bank| bank.value);
+    if let Some(spot) = section
+        .seal_bank
+        .as_ref()
+        .filter(|bank| bank.value == HashAlg::Sha1)
+    {
         let hint = Some("use \"sha256\"".to_owned());
         findings.push(spot.span.clone(), "nothing is sealed to SHA-1", hint);
     }
     if section.seal_pcrs.is_none() && section.seal_signed.is_none() {
         let hint = "the PCRs that must stay as they are, as in [7]; or `seal-signed`, the key whose holder approves of their values";
-        findings.push(raw.span.clone(), "`seal-pcrs` is missing here", Some(hint.to_owned()));
+        findings.push(
+            raw.span.clone(),
+            "`seal-pcrs` is missing here",
+            Some(hint.to_owned()),
+        );
         return None;
     }
     let exact = section.seal_pcrs.as_ref().map(|pcrs| {
@@ -159,23 +174,63 @@ fn no_tpm(section: &raw::ProfileSection, findings: &mut Findings) {
         }
     };
     let in_profile = "with `key-store = \"otp\"` a profile has `volume` and nothing else";
-    alien("tcti", section.tcti.as_ref().map(|spot| spot.span.clone()), in_profile);
-    alien("ak-handle", section.ak_handle.as_ref().map(|spot| spot.span.clone()), in_profile);
-    alien("ek", section.ek.as_ref().map(|spot| spot.span.clone()), in_profile);
-    alien("ek-trust", section.ek_trust.as_ref().map(|spot| spot.span.clone()), in_profile);
+    alien(
+        "tcti",
+        section.tcti.as_ref().map(|spot| spot.span.clone()),
+        in_profile,
+    );
+    alien(
+        "ak-handle",
+        section.ak_handle.as_ref().map(|spot| spot.span.clone()),
+        in_profile,
+    );
+    alien(
+        "ek",
+        section.ek.as_ref().map(|spot| spot.span.clone()),
+        in_profile,
+    );
+    alien(
+        "ek-trust",
+        section.ek_trust.as_ref().map(|spot| spot.span.clone()),
+        in_profile,
+    );
     let measured = section.measured_boot.as_ref();
     // That nothing is measured is true.
     let measured = measured.filter(|measured| measured.value.0 != Some(false));
-    alien("measured-boot", measured.map(|spot| spot.span.clone()), in_profile);
+    alien(
+        "measured-boot",
+        measured.map(|spot| spot.span.clone()),
+        in_profile,
+    );
     let Some(volume) = section.volume.as_ref().map(|volume| &volume.value) else {
         return;
     };
     let in_volume = "with `key-store = \"otp\"` a volume has `path`, `size`, `cipher`, `sector-size`, `content` and `escrow-path`";
-    alien("seal-bank", volume.seal_bank.as_ref().map(|spot| spot.span.clone()), in_volume);
-    alien("seal-pcrs", volume.seal_pcrs.as_ref().map(|spot| spot.span.clone()), in_volume);
-    alien("seal-signed", volume.seal_signed.as_ref().map(|spot| spot.span.clone()), in_volume);
-    alien("pin", volume.pin.as_ref().map(|spot| spot.span.clone()), in_volume);
-    alien("srk", volume.srk.as_ref().map(|spot| spot.span.clone()), in_volume);
+    alien(
+        "seal-bank",
+        volume.seal_bank.as_ref().map(|spot| spot.span.clone()),
+        in_volume,
+    );
+    alien(
+        "seal-pcrs",
+        volume.seal_pcrs.as_ref().map(|spot| spot.span.clone()),
+        in_volume,
+    );
+    alien(
+        "seal-signed",
+        volume.seal_signed.as_ref().map(|spot| spot.span.clone()),
+        in_volume,
+    );
+    alien(
+        "pin",
+        volume.pin.as_ref().map(|spot| spot.span.clone()),
+        in_volume,
+    );
+    alien(
+        "srk",
+        volume.srk.as_ref().map(|spot| spot.span.clone()),
+        in_volume,
+    );
 }
 
 fn volume_spec(raw: &raw::VolumeSection, findings: &mut Findings) -> Option<VolumeSpec> {
@@ -190,7 +245,10 @@ fn volume_spec(raw: &raw::VolumeSection, findings: &mut Findings) -> Option<Volu
                 CipherName::AesXts => Cipher::AesXts,
                 CipherName::Adiantum => Cipher::Adiantum,
             }),
-        sector_size: raw.sector_size.as_ref().map_or(SectorSize::B4096, |size| size.value),
+        sector_size: raw
+            .sector_size
+            .as_ref()
+            .map_or(SectorSize::B4096, |size| size.value),
         content: raw.content.as_ref().map(|path| path.value.0.clone()),
         escrow_path: raw.escrow_path.as_ref().map(|path| path.value.0.clone()),
     })

@@ -25,7 +25,10 @@ pub(crate) fn one_each(raw: &raw::Manifest, findings: &mut Findings) {
             .find(|(name, _)| name.value == profile.value)
             .and_then(|(_, profile)| profile.value.volume.as_ref());
         let Some(volume) = volume else { continue };
-        let files = [("volume", &volume.value.path), ("escrow file", &volume.value.escrow_path)];
+        let files = [
+            ("volume", &volume.value.path),
+            ("escrow file", &volume.value.escrow_path),
+        ];
         for (what, path) in files {
             let Some(path) = path else { continue };
             let target = path.value.0.replace(DEVICE_PLACEHOLDER, id.value.as_str());
@@ -33,7 +36,11 @@ pub(crate) fn one_each(raw: &raw::Manifest, findings: &mut Findings) {
             if let Some((other, kind)) = before
                 && (other != id.value.as_str() || kind != what)
             {
-                findings.push(path.span.clone(), twice(&other, kind, id.value.as_str(), what, &target), hint(path));
+                findings.push(
+                    path.span.clone(),
+                    twice(&other, kind, id.value.as_str(), what, &target),
+                    hint(path),
+                );
             }
         }
     }
@@ -64,7 +71,11 @@ pub(crate) fn keepers(raw: &raw::Manifest, findings: &mut Findings) {
         let volume = profile.value.volume.as_ref();
         if let Some(path) = volume.and_then(|volume| volume.value.escrow_path.as_ref()) {
             let hint = Some("name its keepers in `[fleet.escrow]`, or leave `escrow-path` out".to_owned());
-            findings.push(path.span.clone(), "no volume of this fleet has a recovery key", hint);
+            findings.push(
+                path.span.clone(),
+                "no volume of this fleet has a recovery key",
+                hint,
+            );
         }
     }
 }

@@ -77,7 +77,7 @@ fn the_demo_is_one_kiosk_in_a_software_tpm() {
 #[test]
 fn the_kiosk_fleet_uses_every_key() {
     let fleet = fleet(KIOSKS);
-    assert_eq!(fleet.devices.len(), 4);
+    assert_eq!(fleet.devices.len(), 5);
     let (bench, workshop) = fleet.of(&fleet.devices[3]).unwrap();
     assert!(workshop.evidence.is_none());
     assert_eq!(workshop.session_ttl, Duration::from_secs(3600));

@@ -1,5 +1,11 @@
 //! Key stores and volumes: every key of a volume as it is accepted, and each mistake with its message and its hint.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "test code"
+)]
 
 use manifest::{EkTrust, Fleet, KeyStore, SectorSize, Srk, TpmStore, parse};
 
@@ -131,7 +137,10 @@ fn a_device_without_a_tpm_gives_no_evidence() {
         message,
         "policy `kiosk` asks for evidence, and profile `pi` has no TPM that could give any"
     );
-    assert_eq!(hint, "choose a policy without `evidence`, or a profile with `key-store = \"tpm\"`");
+    assert_eq!(
+        hint,
+        "choose a policy without `evidence`, or a profile with `key-store = \"tpm\"`"
+    );
     assert_eq!(line, 21, "it stands at the device");
     let with_tcti = "policy = \"open\"\ntcti = \"device:/dev/tpm0\"";
     let (message, hint, _) = one(OTP, "policy = \"open\"", with_tcti);
@@ -173,8 +182,14 @@ fn what_belongs_to_a_tpm_is_refused_without_one() {
 
 #[test]
 fn what_a_tpm_needs_is_missed() {
-    assert_eq!(one(TPM, "ek-trust = \"first-use\"\n", "").0, "`ek-trust` is missing here");
-    assert_eq!(one(TPM, "measured-boot = false\n", "").0, "`measured-boot` is missing here");
+    assert_eq!(
+        one(TPM, "ek-trust = \"first-use\"\n", "").0,
+        "`ek-trust` is missing here"
+    );
+    assert_eq!(
+        one(TPM, "measured-boot = false\n", "").0,
+        "`measured-boot` is missing here"
+    );
     let (message, hint, _) = one(TPM, "seal-pcrs = [7]\n", "");
     assert_eq!(message, "`seal-pcrs` is missing here");
     assert!(hint.contains("`seal-signed`"), "{hint}");
@@ -193,7 +208,10 @@ fn values_of_a_volume_that_are_refused() {
         ("sector-size = \"4096\"", "expected an integer, found a string"),
         ("pin = \"1234\"", "expected true or false, found a string"),
         ("content = \"\"", "\"\" is not the path of a folder"),
-        ("content = \"{serial}\"", "`{serial}` has a placeholder that is not known"),
+        (
+            "content = \"{serial}\"",
+            "`{serial}` has a placeholder that is not known",
+        ),
         ("escrow-path = \"vault/\"", "\"vault/\" is not the path of a file"),
         ("seal-signed = true", "expected a table, found a boolean"),
         (

@@ -179,7 +179,10 @@ mod tests {
 
     #[test]
     fn a_device_without_a_tpm_has_no_attestation_key() {
-        let text = TEXT.replace("ak-handle = \"0x81010020\"\nbank = \"sha256\"\npcrs = [7, 11]\n", "");
+        let text = TEXT.replace(
+            "ak-handle = \"0x81010020\"\nbank = \"sha256\"\npcrs = [7, 11]\n",
+            "",
+        );
         let config = DeviceConfig::from_toml(text.as_bytes()).unwrap();
         assert_eq!((config.ak_handle, config.pcrs), (None, None));
         assert_eq!(config.to_toml().unwrap(), text);

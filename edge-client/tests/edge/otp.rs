@@ -203,8 +203,14 @@ fn a_policy_with_evidence_is_not_met_without_a_tpm() {
     let output = pi.run(&pi.board, &["ask", "--model", MODEL, "How are you?"]);
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
-    assert!(said.contains("provisioned without a TPM: it has no key to quote with"), "{said}");
-    assert!(said.contains("hint: its policy must be one that asks for no evidence"), "{said}");
+    assert!(
+        said.contains("provisioned without a TPM: it has no key to quote with"),
+        "{said}"
+    );
+    assert!(
+        said.contains("hint: its policy must be one that asks for no evidence"),
+        "{said}"
+    );
     assert_eq!(proxy.calls(), ["GET /attest/v1/challenge"]);
 }
 

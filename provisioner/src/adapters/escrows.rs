@@ -53,6 +53,15 @@ pub(crate) fn write(at: &Path, text: &str, replace: bool) -> Result<(), VolumeFa
         .map_err(fault("sync the folder", folder))
 }
 
+/// Puts one escrow file in the place of another, in one step, and syncs the folder.
+pub(crate) fn replace(from: &Path, at: &Path) -> Result<(), VolumeFault> {
+    std::fs::rename(from, at).map_err(fault("place", at))?;
+    let folder = folder(at);
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(fault("sync the folder", folder))
+}
+
 /// Reads an escrow or an identity file, or what comes through a pipe; one byte more than is allowed at most, so that its parser
 /// sees that it is too long.
 pub(crate) fn read(at: &Path) -> Result<Zeroizing<Vec<u8>>, VolumeFault> {

@@ -54,7 +54,9 @@ impl Volumes for Files {
             Err(why) => return Ok(Found::Other(why.to_string())),
         };
         let Some(uuid) = header.uuid_bytes() else {
-            return Ok(Found::Other("it is a volume without a UUID of the usual form".to_owned()));
+            return Ok(Found::Other(
+                "it is a volume without a UUID of the usual form".to_owned(),
+            ));
         };
         let token = match (header.sealed_tokens(), header.otp_tokens()) {
             ([token], []) => Token::Tpm(token.clone()),

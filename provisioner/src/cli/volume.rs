@@ -207,10 +207,16 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct ResealArgs {
     /// The volume
     pub(crate) file: PathBuf,
+    /// The device that the escrow file names [default: the volume's name up to its first dot]
+    #[arg(long, value_name = "ID", requires = "escrow_to")]
+    pub(crate) device: Option<DeviceId>,
     #[command(flatten)]
     pub(crate) open: OpenArgs,
     #[command(flatten)]
     pub(crate) seal: SealArgs,
+    /// Makes a new recovery key, the old one is destroyed; with nothing of "Sealing" the seal stays as it is
+    #[command(flatten)]
+    pub(crate) escrow: EscrowArgs,
 }
 
 #[derive(Debug, Args)]
@@ -227,6 +233,9 @@ pub(crate) struct RecoverArgs {
     /// A file with the recovery key itself, `-` for standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) recovery_key_file: Option<PathBuf>,
+    /// Make a new recovery key and encrypt it to this age key; the old one is destroyed. May be given several times
+    #[arg(long, value_name = "age1…", conflicts_with = "no_reseal")]
+    pub(crate) escrow_to: Vec<String>,
     /// The volume key's digest as the registry has it, for a header without a MAC of the recovery key
     #[arg(long, value_name = "SHA-256")]
     pub(crate) volume_key: Option<VolumeKeyDigest>,

@@ -33,9 +33,7 @@ pub(super) fn planned_ek(
     tpm: &mut dyn Tpm,
 ) -> Result<(EndorsementKey, Option<CertificateDigest>), Failure> {
     let device = &plan.device;
-    let info = tpm
-        .endorsement_key(target.ek_alg)
-        .map_err(Failure::tpm(device))?;
+    let info = tpm.endorsement_key(target.ek_alg).map_err(Failure::tpm(device))?;
     let ek = EndorsementKey::new(&info.public).map_err(|source| Failure::Ek {
         device: device.clone(),
         source,

@@ -192,7 +192,10 @@ fn identity(bound: Bound, target: &TpmTarget) -> TpmIdentity {
             Some(certified) => Some(certified.certificate),
             None => bound.ek_certificate,
         },
-        ek_certified: target.ek_certified.as_ref().map(|certified| certified.tpm.clone()),
+        ek_certified: target
+            .ek_certified
+            .as_ref()
+            .map(|certified| certified.tpm.clone()),
         ek_trust: target.ek_trust,
         ak_public: bound.ak_public,
         ak_qualified_name: bound.ak_qualified_name,

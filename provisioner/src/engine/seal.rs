@@ -122,7 +122,12 @@ pub(super) fn write(
 }
 
 /// Makes a secret and seals it in the TPM, or derives one from the board's fuses.
-fn seal(plan: &DevicePlan, keys: &mut Keys<'_>, uuid: [u8; 16], ports: &mut Ports) -> Result<Sealed, Failure> {
+fn seal(
+    plan: &DevicePlan,
+    keys: &mut Keys<'_>,
+    uuid: [u8; 16],
+    ports: &mut Ports,
+) -> Result<Sealed, Failure> {
     let mut salt = [0; 32];
     ports.entropy.fill(&mut salt)?;
     match keys {
@@ -140,13 +145,15 @@ fn seal(plan: &DevicePlan, keys: &mut Keys<'_>, uuid: [u8; 16], ports: &mut Port
                 ports.signatures.as_ref(),
                 plan.target.force_uninitialised,
             );
-            let (token, seen) = seal.here(&mut **tpm, &secret, salt).map_err(|failure| match failure {
-                Failure::SealHere(source) => Failure::Seal {
-                    device: plan.device.clone(),
-                    source,
-                },
-                other => other,
-            })?;
+            let (token, seen) = seal
+                .here(&mut **tpm, &secret, salt)
+                .map_err(|failure| match failure {
+                    Failure::SealHere(source) => Failure::Seal {
+                        device: plan.device.clone(),
+                        source,
+                    },
+                    other => other,
+                })?;
             let compared = seen == ReadBack::Compared;
             Ok(Sealed {
                 secret,

@@ -57,6 +57,8 @@ fn asking(evidence: Option<&str>) -> Wanted {
         folder: "/fleet".into(),
         tcti: None,
         roots: BTreeMap::new(),
+        policy_keys: BTreeMap::new(),
+        read_from: "/fleet".into(),
         force: false,
         force_uninitialised: false,
     };

@@ -22,7 +22,7 @@ pub(crate) struct Observed {
     pub(crate) volume: VolumeSeen,
     /// Whether the volume that is there has a keyslot for a recovery key.
     pub(crate) recoverable: bool,
-    /// Whether there is an escrow file.
+    /// Whether there is an escrow file, and none was written for another volume since.
     pub(crate) in_escrow: bool,
     pub(crate) registered: Registered,
     /// Entries of the journal.
@@ -119,7 +119,11 @@ pub(crate) fn decide(wanted: &Wanted, seen: &Observed) -> Result<DevicePlan, Ref
 }
 
 fn notes(wanted: &Wanted, tpm: Option<(&WantedTpm, &TpmSeen)>, plan: &mut DevicePlan) {
-    if plan.target.tpm().is_some_and(|tpm| tpm.ek_trust == registry::EkTrust::FirstUse) {
+    if plan
+        .target
+        .tpm()
+        .is_some_and(|tpm| tpm.ek_trust == registry::EkTrust::FirstUse)
+    {
         let note =
             "ek-trust is first-use: whatever answers here is taken, nothing proves that it is a genuine TPM";
         plan.notes.push(note.to_owned());
@@ -259,15 +263,19 @@ fn registered(
         }
         VolumeSeen::Closed { why } => return Err(foreign(why)),
         VolumeSeen::Locked { why, .. } => {
-            plan.notes
-                .push(format!("its volume was not looked into: {why}; what is in it is not known"));
+            plan.notes.push(format!(
+                "its volume was not looked into: {why}; what is in it is not known"
+            ));
         }
-        VolumeSeen::Opens { content, as_wished, .. } => {
+        VolumeSeen::Opens {
+            content, as_wished, ..
+        } => {
             if content.psk != record.psk.current || record.volume_key != Some(content.volume_key) {
                 return Err(foreign("it holds another key"));
             }
             if content.config.as_ref() != Some(&wanted.config) {
-                let note = "its volume was written with other settings (/device.toml); the volume stays as it is";
+                let note =
+                    "its volume was written with other settings (/device.toml); the volume stays as it is";
                 plan.notes.push(note.to_owned());
             }
             if !as_wished {
@@ -306,7 +314,11 @@ fn keepers(wanted: &Wanted, seen: &Observed, plan: &mut DevicePlan) {
     }
     let volume = wanted.volume.display();
     let file = wanted.escrow_file.display();
-    let to: String = wanted.escrow.iter().map(|key| format!(" --escrow-to {key}")).collect();
+    let to: String = wanted
+        .escrow
+        .iter()
+        .map(|key| format!(" --escrow-to {key}"))
+        .collect();
     let tpm = wanted.tpm.as_ref().map(|tpm| format!(" --tcti {}", tpm.tcti));
     let tpm = tpm.unwrap_or_default();
     let command = format!(
@@ -378,7 +390,11 @@ fn unregistered(
             content,
             ours: true,
             as_wished: true,
-        } if content.config.as_ref() == config && (wanted.escrow.is_empty() || seen.recoverable) => None,
+        } if content.config.as_ref() == config
+            && (wanted.escrow.is_empty() || seen.recoverable && seen.in_escrow) =>
+        {
+            None
+        }
         VolumeSeen::Opens { ours: true, .. } | VolumeSeen::Locked { ours: true, .. } => Some(true),
         VolumeSeen::Opens { .. } | VolumeSeen::Locked { .. } | VolumeSeen::Closed { .. } if wanted.force => {
             plan.irreversible.push(Irreversible::OverwriteVolume);
@@ -392,7 +408,9 @@ fn unregistered(
         }
         VolumeSeen::Locked { why, .. } | VolumeSeen::Closed { why } => return Err(exists(why)),
     };
-    let empty = tpm.map(|(_, found)| found.uninitialised.as_slice()).unwrap_or_default();
+    let empty = tpm
+        .map(|(_, found)| found.uninitialised.as_slice())
+        .unwrap_or_default();
     match write {
         Some(_) if !empty.is_empty() && !wanted.force_uninitialised => {
             return Err(Refusal::Uninitialised(empty.to_vec()));

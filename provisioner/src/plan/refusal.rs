@@ -22,7 +22,9 @@ pub(crate) enum Refusal {
     TpmRegistered { device: DeviceId },
     #[error("device '{device}': its TPM was not looked at")]
     NotLookedAt { device: DeviceId },
-    #[error("devices '{first}' and '{second}' would be the same board: both open with the OTP device key at hand")]
+    #[error(
+        "devices '{first}' and '{second}' would be the same board: both open with the OTP device key at hand"
+    )]
     SameBoard { first: DeviceId, second: DeviceId },
     #[error("device '{0}' is retired")]
     Retired(DeviceId),

@@ -117,7 +117,9 @@ impl Step {
                 };
                 format!("make a pre-shared key and a sealed volume of {mib} MiB around it{replaces}")
             }
-            Self::CheckVolume if target.tpm().is_none() => "open the volume with the OTP device key".to_owned(),
+            Self::CheckVolume if target.tpm().is_none() => {
+                "open the volume with the OTP device key".to_owned()
+            }
             Self::CheckVolume => "open the volume through the TPM".to_owned(),
             Self::Enrol => "register the device".to_owned(),
             Self::UpdateRecord => format!(

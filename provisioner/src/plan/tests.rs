@@ -9,8 +9,8 @@ use evidence::{DeclaredPolicy, GoldenSet, Mix};
 use registry::{DeviceRecord, DeviceState, PskSlots, TpmIdentity, Version1, Versioned};
 
 use super::{
-    AkSeen, Choice, Irreversible, Observed, Plan, Refusal, Registered, Step, VolumeSeen, Wanted, decide,
-    policy_record, policy_step, wanted,
+    AkSeen, Choice, Irreversible, Observed, Plan, Refusal, Registered, Step, TpmSeen, VolumeSeen, Wanted,
+    decide, policy_record, policy_step, wanted,
 };
 use crate::ports::Content;
 
@@ -22,6 +22,8 @@ fn want(change: impl FnOnce(String) -> String, force: bool) -> Wanted {
         folder: "/fleet".into(),
         tcti: None,
         roots: BTreeMap::new(),
+        policy_keys: BTreeMap::new(),
+        read_from: "/fleet".into(),
         force,
         force_uninitialised: false,
     };
@@ -55,22 +57,33 @@ fn opens(ours: bool) -> VolumeSeen {
     VolumeSeen::Opens {
         content: content(),
         ours,
+        as_wished: true,
     }
 }
 
 /// A TPM that was never used, an empty folder, an empty registry.
 fn fresh() -> Observed {
     Observed {
-        ek: EkDigest::of(b"ek"),
-        certified: None,
-        ek_owner: None,
-        ak: AkSeen::Nothing,
-        uninitialised: vec![],
-        differing: vec![],
+        tpm: Some(TpmSeen {
+            ek: EkDigest::of(b"ek"),
+            certified: None,
+            ek_owner: None,
+            ak: AkSeen::Nothing,
+            uninitialised: vec![],
+            differing: vec![],
+        }),
         volume: VolumeSeen::Nothing,
+        recoverable: false,
+        in_escrow: false,
         registered: Registered::No,
         journal_entries: 0,
     }
+}
+
+/// The same with another TPM.
+fn with_tpm(mut seen: Observed, change: impl FnOnce(&mut TpmSeen)) -> Observed {
+    change(seen.tpm.as_mut().unwrap());
+    seen
 }
 
 fn record() -> DeviceRecord {
@@ -103,13 +116,15 @@ fn record() -> DeviceRecord {
 fn enrolled(change: impl FnOnce(&mut DeviceRecord)) -> Observed {
     let mut record = record();
     change(&mut record);
-    Observed {
-        ak: good_ak(),
+    let seen = Observed {
         volume: opens(true),
         registered: Registered::Yes(Box::new(record)),
-        ek_owner: Some("kiosk-bern-01".parse().unwrap()),
         ..fresh()
-    }
+    };
+    with_tpm(seen, |tpm| {
+        tpm.ak = good_ak();
+        tpm.ek_owner = Some("kiosk-bern-01".parse().unwrap());
+    })
 }
 
 fn plan(wanted: &Wanted, seen: &Observed) -> Plan {
@@ -154,26 +169,25 @@ fn a_device_with_measured_boot_on_the_list_whose_pcrs_differ() {
         )
         .replace("measured-boot = false", "measured-boot = true")
     };
-    let seen = Observed {
-        differing: vec![PcrIndex::try_from(11).unwrap()],
-        ..fresh()
-    };
+    let seen = with_tpm(fresh(), |tpm| {
+        tpm.differing = vec![PcrIndex::try_from(11).unwrap()];
+    });
     insta::assert_snapshot!(decide(&want(listed, false), &seen).unwrap());
 }
 
 #[test]
 fn things_in_the_way_with_force() {
     let seen = Observed {
-        ak: AkSeen::Unfit,
         volume: VolumeSeen::Closed {
             why: "there is no LUKS2 header".to_owned(),
         },
         ..fresh()
     };
+    let seen = with_tpm(seen, |tpm| tpm.ak = AkSeen::Unfit);
     assert_eq!(
         refusal(&demo(), &seen),
         Refusal::HandleTaken {
-            handle: demo().ak_handle
+            handle: demo().tpm.unwrap().ak_handle
         }
     );
     let plan = plan(&forced(), &seen);
@@ -208,10 +222,10 @@ fn what_cannot_be_undone_needs_this_very_plans_digest() {
 #[test]
 fn an_interrupted_run_is_taken_up() {
     let seen = Observed {
-        ak: good_ak(),
         volume: opens(true),
         ..fresh()
     };
+    let seen = with_tpm(seen, |tpm| tpm.ak = good_ak());
     let plan = decide(&demo(), &seen).unwrap();
     assert_eq!(plan.steps, [Step::Bind, Step::CheckVolume, Step::Enrol]);
     let other_settings = want(
@@ -241,10 +255,7 @@ fn a_volume_that_is_not_ours_is_kept() {
 #[test]
 fn pcrs_that_nothing_measured_into() {
     let seven = PcrIndex::try_from(7).unwrap();
-    let seen = Observed {
-        uninitialised: vec![seven],
-        ..fresh()
-    };
+    let seen = with_tpm(fresh(), |tpm| tpm.uninitialised = vec![seven]);
     assert_eq!(refusal(&demo(), &seen), Refusal::Uninitialised(vec![seven]));
     let forced = Wanted {
         force_uninitialised: true,
@@ -261,10 +272,7 @@ fn pcrs_that_nothing_measured_into() {
 #[test]
 fn endorsement_keys() {
     let owner = "kiosk-basel-01".parse().unwrap();
-    let seen = Observed {
-        ek_owner: Some(owner),
-        ..fresh()
-    };
+    let seen = with_tpm(fresh(), |tpm| tpm.ek_owner = Some(owner));
     assert!(matches!(refusal(&demo(), &seen), Refusal::EkTaken { .. }));
     let other = EkDigest::of(b"other");
     let listed = |text: String| {
@@ -350,10 +358,7 @@ fn a_registered_device_that_is_not_itself() {
     let retired = enrolled(|record| record.state = DeviceState::Retired);
     assert!(matches!(refusal(&demo(), &retired), Refusal::Retired(_)));
     for ak in [AkSeen::Nothing, AkSeen::Unfit] {
-        let seen = Observed {
-            ak,
-            ..enrolled(|_| {})
-        };
+        let seen = with_tpm(enrolled(|_| {}), |tpm| tpm.ak = ak);
         assert!(matches!(refusal(&forced(), &seen), Refusal::AkLost { .. }));
     }
     let other_ak = enrolled(|record| {
@@ -390,6 +395,147 @@ fn a_registered_devices_volume_is_never_overwritten() {
         refusal(&forced(), &other_volume),
         Refusal::VolumeForeign { .. }
     ));
+}
+
+const KEEPER: &str = "age12juhgqh2jqndkjcfje78apqq7l044c5kj7lzg5zuta05a7ynfv8qsl6xd6";
+
+#[expect(clippy::needless_pass_by_value, reason = "as the other changes of a manifest")]
+fn kept(text: String) -> String {
+    text.replace(
+        "[policies.kiosk]\n",
+        &format!("[fleet.escrow]\nrecipients = [\"{KEEPER}\"]\n\n[policies.kiosk]\n"),
+    )
+}
+
+/// A volume from before the fleet had keepers: what gives it a recovery key is told, and nothing is done to it.
+#[test]
+fn a_volume_without_its_recovery_key_is_told() {
+    let plan = decide(&want(kept, false), &enrolled(|_| {})).unwrap();
+    assert!(plan.steps.is_empty());
+    let note = plan
+        .notes
+        .iter()
+        .find(|note| note.contains("from before `fleet.escrow`"))
+        .unwrap();
+    assert!(
+        note.contains(&format!(
+            "volume reseal /fleet/out/kiosk-bern-01.luks --tcti swtpm:host=127.0.0.1,port=2321 --device kiosk-bern-01 \
+             --escrow-to {KEEPER} --escrow-file /fleet/out/kiosk-bern-01.luks.recovery.age"
+        )),
+        "{note}"
+    );
+    let moved = Observed {
+        recoverable: true,
+        ..enrolled(|_| {})
+    };
+    let plan = decide(&want(kept, false), &moved).unwrap();
+    assert!(
+        plan.notes
+            .iter()
+            .any(|note| note.contains("if it was moved to its keepers")),
+        "{:?}",
+        plan.notes
+    );
+    let whole = Observed {
+        in_escrow: true,
+        ..moved
+    };
+    let plan = decide(&want(kept, false), &whole).unwrap();
+    assert!(
+        !plan.notes.iter().any(|note| note.contains("recovery key")),
+        "{:?}",
+        plan.notes
+    );
+    // One that an interrupted run left without is made anew.
+    let unregistered = Observed {
+        registered: Registered::No,
+        ..with_tpm(enrolled(|_| {}), |tpm| tpm.ek_owner = None)
+    };
+    let plan = decide(&want(kept, false), &unregistered).unwrap();
+    assert!(
+        plan.steps.contains(&Step::WriteVolume { replace_own: true }),
+        "{:?}",
+        plan.steps
+    );
+}
+
+/// What cannot be looked into now is not condemned, and our own is replaced while nobody is registered with it.
+#[test]
+fn a_volume_that_is_locked_now() {
+    let locked = |ours| VolumeSeen::Locked {
+        why: "it wants a PIN (--pin-file)".to_owned(),
+        ours,
+    };
+    let seen = Observed {
+        volume: locked(false),
+        ..enrolled(|_| {})
+    };
+    let plan = decide(&demo(), &seen).unwrap();
+    assert!(plan.steps.is_empty());
+    assert!(
+        plan.notes[0].contains("was not looked into: it wants a PIN"),
+        "{:?}",
+        plan.notes
+    );
+    let seen = |ours| Observed {
+        volume: locked(ours),
+        ..fresh()
+    };
+    let plan = decide(&demo(), &seen(true)).unwrap();
+    assert!(plan.steps.contains(&Step::WriteVolume { replace_own: true }) && plan.irreversible.is_empty());
+    assert!(matches!(
+        refusal(&demo(), &seen(false)),
+        Refusal::VolumeExists { .. }
+    ));
+    let plan = decide(&forced(), &seen(false)).unwrap();
+    assert_eq!(plan.irreversible, [Irreversible::OverwriteVolume]);
+}
+
+/// Exact words, because people decide by them.
+#[test]
+fn what_a_seal_protects_from_is_said() {
+    let says = |change: &dyn Fn(String) -> String| {
+        decide(&want(change, false), &fresh())
+            .unwrap()
+            .protects
+            .join("\n")
+    };
+    let measured = |text: String| text.replace("measured-boot = false", "measured-boot = true");
+    let unmeasured = says(&|text| text);
+    assert!(
+        unmeasured.contains("nothing measures this boot, so whoever starts a system of their own"),
+        "{unmeasured}"
+    );
+    assert!(
+        unmeasured.contains("no recovery key (no `fleet.escrow`)"),
+        "{unmeasured}"
+    );
+    let secure_boot = says(&measured);
+    assert!(
+        secure_boot.contains("where Secure Boot is off, any SD card or USB stick"),
+        "{secure_boot}"
+    );
+    let kernel = says(&|text| measured(text).replace("seal-pcrs = [7]", "seal-pcrs = [4, 7, 11]"));
+    assert!(
+        kernel.contains("an update of what they cover needs a new seal"),
+        "{kernel}"
+    );
+    let pin = says(&|text| measured(text).replace("seal-pcrs = [7]", "seal-pcrs = [7]\npin = true"));
+    assert!(pin.contains("and only with the PIN"), "{pin}");
+    let escrow = says(&kept);
+    assert!(!escrow.contains("no recovery key"), "{escrow}");
+    let forced = Wanted {
+        force_uninitialised: true,
+        ..demo()
+    };
+    let forced = decide(&forced, &fresh()).unwrap().protects.join("\n");
+    assert!(forced.contains("may hold nothing (forced)"), "{forced}");
+}
+
+#[test]
+fn a_tpm_that_was_not_looked_at_is_no_reason_to_go_on() {
+    let seen = Observed { tpm: None, ..fresh() };
+    assert!(matches!(refusal(&demo(), &seen), Refusal::NotLookedAt { .. }));
 }
 
 #[test]

@@ -39,7 +39,11 @@ fn sealed(tpm: &WantedTpm, measured_boot: bool, forced: bool) -> Vec<String> {
         lines.push(exact_words(exact, measured_boot, forced, seal.signed.is_some()));
     }
     if let Some((key, pcrs)) = &seal.signed {
-        let also = if seal.exact.is_some() { "and only for" } else { "opens for" };
+        let also = if seal.exact.is_some() {
+            "and only for"
+        } else {
+            "opens for"
+        };
         let who = key.fingerprint().short();
         lines.push(if measured_boot {
             format!(
@@ -54,7 +58,10 @@ fn sealed(tpm: &WantedTpm, measured_boot: bool, forced: bool) -> Vec<String> {
         });
     }
     if seal.pin {
-        lines.push("and only with the PIN, of which the TPM takes a few wrong ones; the PIN is no part of a quote".to_owned());
+        lines.push(
+            "and only with the PIN, of which the TPM takes a few wrong ones; the PIN is no part of a quote"
+                .to_owned(),
+        );
     }
     lines
 }
@@ -79,7 +86,9 @@ fn exact_words(pcrs: &PcrSelection, measured_boot: bool, forced: bool, beside_si
         );
     }
     if only_secure_boot {
-        return format!("a disk without its TPM does not open, nor a boot with other Secure Boot keys (PCRs {pcrs})");
+        return format!(
+            "a disk without its TPM does not open, nor a boot with other Secure Boot keys (PCRs {pcrs})"
+        );
     }
     format!(
         "a disk without its TPM does not open, nor a boot that measures anything else into PCRs {pcrs}: an update of what they \

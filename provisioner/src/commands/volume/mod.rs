@@ -12,6 +12,7 @@ mod opening;
 mod read;
 mod recover;
 mod reseal;
+mod rotation;
 mod targets;
 mod verify;
 

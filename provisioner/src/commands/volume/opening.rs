@@ -5,10 +5,7 @@
 //! Refuses headers that the opening secret does not authenticate, unless told by name to take them.
 //! An attacker may have written the tokens: he chooses which of our questions is asked, and gets no answer.
 
-use std::{
-    fs::File,
-    path::Path,
-};
+use std::{fs::File, path::Path};
 
 use domain::{Pin, SealedSecret};
 use otp::KeyStore;
@@ -71,7 +68,13 @@ pub(super) fn open(path: &Path, args: &OpenArgs, reporter: &mut dyn Reporter) ->
     }
     let by_otp = args.otp || args.tcti.is_none() && header.sealed_tokens().is_empty();
     if by_otp && let Some(token) = header.otp_tokens().first() {
-        let secret = derive(&header, token, &tokens::store(args.otp_nvmem.as_deref()), path, reporter)?;
+        let secret = derive(
+            &header,
+            token,
+            &tokens::store(args.otp_nvmem.as_deref()),
+            path,
+            reporter,
+        )?;
         return sealed(file, path, args, secret, None);
     }
     if header.sealed_tokens().is_empty() || args.otp {

@@ -1,14 +1,15 @@
 //! `volume recover`: the way in when the TPM is gone, and a seal to the one that is here.
 //!
 //! Owns: reading the recovery key out of escrow, the judgement that the escrow file is of this very volume, and that the key is
-//! shown only to who asks for it by name. The recovery key stays valid: put a new volume in its place if somebody saw it.
+//! shown only to who asks for it by name. The recovery key stays valid, unless a new one is asked for in its place.
 
 use std::io::Write as _;
 
+use domain::DeviceId;
 use serde_json::json;
 use volume::{RecoveryKey, Unlock};
 
-use super::{header, reseal, unopened, usage};
+use super::{header, reseal, rotation::Wish, unopened, usage};
 use crate::{
     adapters::escrows,
     cli::RecoverArgs,
@@ -20,7 +21,7 @@ use crate::{
 
 pub(super) fn run(args: &RecoverArgs, reporter: &mut dyn Reporter) -> Result<(), Failure> {
     let (file, header) = header(&args.file)?;
-    let key = key(args, header.uuid_bytes(), reporter)?;
+    let (key, device) = key(args, header.uuid_bytes(), reporter)?;
     let opened = volume::open_with_recovery_key(file, &key).map_err(|e| unopened(&args.file, e))?;
     let known = args
         .volume_key
@@ -45,8 +46,15 @@ pub(super) fn run(args: &RecoverArgs, reporter: &mut dyn Reporter) -> Result<(),
             key: &key,
             expected: args.volume_key,
         };
-        let done = reseal::anew(&args.file, unlock, &seal, args.tcti.as_ref())?;
-        reseal::tell(&args.file, &seal, done, reporter)?;
+        let wish = Wish {
+            volume: &args.file,
+            uuid: header.uuid_bytes(),
+            to: &args.escrow_to,
+            file: args.escrow_file.as_deref(),
+            device: device.as_ref(),
+        };
+        let done = reseal::anew(&args.file, unlock, &seal, args.tcti.as_ref(), &wish)?;
+        reseal::tell(&args.file, &seal, &done, reporter)?;
     }
     if args.show {
         show(&key)?;
@@ -58,9 +66,9 @@ fn key(
     args: &RecoverArgs,
     uuid: Option<[u8; 16]>,
     reporter: &mut dyn Reporter,
-) -> Result<RecoveryKey, Failure> {
+) -> Result<(RecoveryKey, Option<DeviceId>), Failure> {
     if let Some(from) = &args.recovery_key_file {
-        return secrets::recovery_key(from);
+        return Ok((secrets::recovery_key(from)?, None));
     }
     let Some(identity) = &args.identity else {
         return Err(usage(
@@ -77,11 +85,10 @@ fn key(
     let at = at.unwrap_or_else(|| escrows::beside(&args.file));
     let uuid = uuid.ok_or_else(|| unopened(&args.file, "its UUID is not one of the usual form"))?;
     let escrowed = escrow::open(&escrows::read(&at)?, &identities).map_err(|e| unopened(&at, e))?;
-    reporter.note(&format!(
-        "the escrow file is of the device {}",
-        escrowed.of().device
-    ));
-    escrowed.for_volume(uuid, None).map_err(|e| unopened(&at, e))
+    let device = escrowed.of().device.clone();
+    reporter.note(&format!("the escrow file is of the device {device}"));
+    let key = escrowed.for_volume(uuid, None).map_err(|e| unopened(&at, e))?;
+    Ok((key, Some(device)))
 }
 
 /// The key alone on a line: what was asked for.

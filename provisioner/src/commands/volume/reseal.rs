@@ -2,22 +2,23 @@
 //!
 //! Owns: that a new secret is sealed, unsealed and compared before anything of the volume is written, that the volume then opens
 //! with it, and that what is not said stays as it was. Stopped at any byte the volume opens with the old secret or the new one,
-//! which is `volume::rekey`'s work. The recovery key stays.
+//! which is `volume::rekey`'s work. The recovery key stays, unless a new one is asked for; a new one alone leaves the seal as it is.
 
 use std::{
     fs::{File, OpenOptions},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use domain::{Pin, SealedSecret};
 use serde_json::json;
 use tpm::{ReadBack, Tcti};
-use volume::{Header, NewKeys, Unlock, rekey};
+use volume::{Header, NewKeys, SealToken, Unlock, rekey};
 
 use super::{
-    entropy::Entropy,
+    entropy::{Entropy, Stream},
     file_fault,
     opening::{self, Key},
+    rotation::{Rotation, Wish},
     unchanged, usage,
 };
 use crate::{
@@ -39,14 +40,39 @@ pub(super) fn run(args: &ResealArgs, reporter: &mut dyn Reporter) -> Result<(), 
             ));
         }
     };
+    let wish = Wish {
+        volume: &args.file,
+        uuid: opened.volume.header().uuid_bytes(),
+        to: &args.escrow.escrow_to,
+        file: args.escrow.escrow_file.as_deref(),
+        device: args.device.as_ref(),
+    };
+    if !args.seal.says() && !args.escrow.escrow_to.is_empty() {
+        // The way in stays: what opens it may be something that this machine cannot seal to.
+        return recovery_alone(&wish, unlock, reporter);
+    }
     let seal = seal(
         opened.volume.header(),
         opened.pin,
         &args.seal,
         args.open.pcr_signature.as_deref(),
     )?;
-    let done = anew(&args.file, unlock, &seal, args.open.tcti.as_ref())?;
-    tell(&args.file, &seal, done, reporter)
+    let done = anew(&args.file, unlock, &seal, args.open.tcti.as_ref(), &wish)?;
+    tell(&args.file, &seal, &done, reporter)
+}
+
+/// Gives the volume another recovery key and nothing else.
+fn recovery_alone(wish: &Wish<'_>, unlock: Unlock<'_>, reporter: &mut dyn Reporter) -> Result<(), Failure> {
+    let path = wish.volume;
+    let mut stream = Entropy::System.stream("recovery");
+    let Some(rotation) = Rotation::begin(wish, &mut stream)? else {
+        return Ok(());
+    };
+    let (_, escrow) = change(path, unlock, None, Some(rotation), &mut stream)?;
+    let file = escrow.unwrap_or_default();
+    let text = format!("volume {}\n  escrow  {}\n", path.display(), file.display());
+    let json = json!({ "event": "done", "volume": path, "escrow": file });
+    reporter.data(&text, &json)
 }
 
 /// What the command line asks for, or else what the volume had.
@@ -63,10 +89,10 @@ pub(super) fn seal(
 }
 
 /// What became of a volume.
-#[derive(Clone, Copy)]
 pub(super) struct Resealed {
     read_back: ReadBack,
     sequence: u64,
+    escrow: Option<PathBuf>,
 }
 
 /// Seals a new secret in the TPM at hand and gives the volume to it.
@@ -75,6 +101,7 @@ pub(super) fn anew(
     unlock: Unlock<'_>,
     seal: &Seal<'_>,
     tcti: Option<&Tcti>,
+    wish: &Wish<'_>,
 ) -> Result<Resealed, Failure> {
     let mut stream = Entropy::System.stream("reseal");
     let secret = SealedSecret::try_fill(|room| stream.try_fill(room))?;
@@ -82,6 +109,25 @@ pub(super) fn anew(
         let mut tpm = opening::open_tpm(tcti)?;
         seal.here(&mut tpm, &secret, stream.draw()?)?
     };
+    let rotation = Rotation::begin(wish, &mut stream)?;
+    let (sequence, escrow) = change(path, unlock, Some((&secret, &token)), rotation, &mut stream)?;
+    let again = File::open(path).map_err(file_fault("open", path))?;
+    volume::open(again, &secret).map_err(|e| unchanged(path, e))?;
+    Ok(Resealed {
+        read_back,
+        sequence,
+        escrow,
+    })
+}
+
+/// Gives a volume other keys; the number of the new header, and where its new recovery key is in escrow.
+fn change(
+    path: &Path,
+    unlock: Unlock<'_>,
+    sealed: Option<(&SealedSecret, &dyn SealToken)>,
+    rotation: Option<Rotation>,
+    stream: &mut Stream,
+) -> Result<(u64, Option<PathBuf>), Failure> {
     let target = OpenOptions::new()
         .read(true)
         .write(true)
@@ -90,38 +136,42 @@ pub(super) fn anew(
     // Random bytes that are none are noticed before they are used: a kernel that gave some goes on giving.
     stream.sound()?;
     let new = NewKeys {
-        sealed: Some((&secret, &token)),
-        recovery: None,
+        sealed,
+        recovery: rotation.as_ref().map(|rotation| &rotation.key),
         generation: None,
     };
-    let rekeyed =
-        rekey(&target, unlock, new, &mut |room| stream.fill(room)).map_err(|e| unchanged(path, e))?;
+    let rekeyed = rekey(&target, unlock, new, &mut |room| stream.fill(room)).map_err(|e| {
+        if let Some(rotation) = &rotation {
+            rotation.undo(&e);
+        }
+        unchanged(path, e)
+    })?;
     stream.sound()?;
-    let again = File::open(path).map_err(file_fault("open", path))?;
-    volume::open(again, &secret).map_err(|e| unchanged(path, e))?;
-    Ok(Resealed {
-        read_back,
-        sequence: rekeyed.seqid,
-    })
+    let escrow = rotation.map(|rotation| rotation.finish(path)).transpose()?;
+    Ok((rekeyed.seqid, escrow))
 }
 
 pub(super) fn tell(
     path: &Path,
     seal: &Seal<'_>,
-    done: Resealed,
+    done: &Resealed,
     reporter: &mut dyn Reporter,
 ) -> Result<(), Failure> {
     let (sealed, seen) = (seal.wish().words(), sealing::seen(Some(done.read_back)));
-    let text = format!(
+    let mut text = format!(
         "volume {}\n  sealed  to {sealed}\n  seal    {seen}\n",
         path.display()
     );
+    if let Some(escrow) = &done.escrow {
+        text.push_str(&format!("  escrow  {}\n", escrow.display()));
+    }
     let json = json!({
         "event": "done",
         "volume": path,
         "sealed": sealed,
         "seal": seen,
         "sequence": done.sequence,
+        "escrow": done.escrow,
     });
     reporter.data(&text, &json)
 }

@@ -2,6 +2,7 @@
 //! registered or the device works, and running again finishes.
 
 mod mortal;
+mod otp;
 
 use std::{
     collections::BTreeMap,
@@ -20,8 +21,8 @@ use super::apply;
 use crate::{
     adapters, commands,
     failure::Failure,
-    observe::sealed_object,
-    plan::{Choice, Plan, Wanted, policy_record, wanted},
+    observe::{Opener, release},
+    plan::{Choice, Plan, Store, Wanted, policy_record, wanted},
     ports::{Found, Ports, VolumeFault},
     report::{Event, Outcome, Reporter, Summary},
 };
@@ -84,6 +85,7 @@ impl World {
             journals: Box::new(Mortal(fate.clone(), real.journals)),
             clock: real.clock,
             entropy: real.entropy,
+            ..real
         }
     }
 
@@ -100,6 +102,8 @@ impl World {
         let choice = Choice {
             folder: self.dir.path().to_owned(),
             roots: BTreeMap::new(),
+            policy_keys: BTreeMap::new(),
+            read_from: self.dir.path().to_owned(),
             tcti: Some(self.tpm.tcti().parse().unwrap()),
             force: false,
             force_uninitialised: false,
@@ -147,11 +151,11 @@ impl World {
             return false;
         };
         let mut ports = self.ports(&Fate::immortal());
-        let Found::Volume(token) = ports.volumes.find(&self.volume()).unwrap() else {
+        let Found::Volume(lying) = ports.volumes.find(&self.volume()).unwrap() else {
             panic!("registered without a volume");
         };
         let mut tpm = ports.tpms.open(&self.tpm.tcti().parse().unwrap()).unwrap();
-        let secret = tpm.unseal(&sealed_object(&token), &token.pcrs).unwrap();
+        let secret = release(&mut ports, &mut Opener::Tpm(&mut *tpm), &id, &lying).unwrap();
         let content = ports.volumes.read(&self.volume(), &secret).unwrap();
         assert_eq!(content.psk, stored.value.psk.current);
         assert_eq!(Some(content.volume_key), stored.value.volume_key);
@@ -231,7 +235,10 @@ fn a_tpm_that_cannot_open_the_credential_is_not_registered() {
 fn another_tpm_than_the_planned_one_is_not_touched() {
     let world = World::new();
     let mut plan = block_on(world.plan()).unwrap();
-    plan.devices[0].target.ek = EkDigest::of(b"another");
+    let Store::Tpm(target) = &mut plan.devices[0].target.store else {
+        panic!("no TPM");
+    };
+    target.ek = EkDigest::of(b"another");
     let failure = block_on(world.run(&plan, &Fate::immortal())).unwrap_err();
     assert!(matches!(failure, Failure::NotBound { .. }), "{failure}");
     let mut ports = world.ports(&Fate::immortal());

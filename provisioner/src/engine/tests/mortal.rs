@@ -17,7 +17,10 @@ use registry::{
     DeviceRecord, EnrolError, Listing, PolicyRecord, ReadError, Registry, Revision, SeenRecord, SpentRecord,
     Versioned, Watch, WriteError,
 };
-use tpm::{AkHandle, AkInfo, EkAlg, EkInfo, Identity, SealError, SealedObject, Tcti, TpmError, UnsealError};
+use tpm::{
+    AkHandle, AkInfo, Conditions, EkAlg, EkInfo, Identity, ReadBack, SealError, SealOptions, SealedObject,
+    StorageKey, StorageTemplate, Tcti, TpmError, UnsealError,
+};
 
 use crate::{
     journal::{Entry, JournalFault},
@@ -113,16 +116,26 @@ impl Tpm for Mortal<dyn Tpm> {
     fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError> {
         self.1.read_pcrs(selection)
     }
-    fn seal(
+    fn seal_with(
         &mut self,
         secret: &SealedSecret,
-        to: &PcrSelection,
-        force: bool,
-    ) -> Result<SealedObject, SealError> {
-        self.1.seal(secret, to, force)
+        conditions: &Conditions<'_>,
+        options: SealOptions,
+    ) -> Result<(SealedObject, ReadBack), SealError> {
+        self.1.seal_with(secret, conditions, options)
     }
-    fn unseal(&mut self, object: &SealedObject, pcrs: &PcrSelection) -> Result<SealedSecret, UnsealError> {
-        self.1.unseal(object, pcrs)
+    fn unseal_with(
+        &mut self,
+        object: &SealedObject,
+        conditions: &Conditions<'_>,
+    ) -> Result<SealedSecret, UnsealError> {
+        self.1.unseal_with(object, conditions)
+    }
+    fn storage_key(&mut self, template: StorageTemplate) -> Result<StorageKey, TpmError> {
+        self.1.storage_key(template)
+    }
+    fn persistent_storage_key(&mut self) -> Result<Option<StorageKey>, TpmError> {
+        self.1.persistent_storage_key()
     }
 }
 

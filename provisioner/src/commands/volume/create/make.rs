@@ -76,7 +76,12 @@ pub(super) fn make(
                 .get(nth)
                 .or_else(|| all.first())
                 .ok_or_else(|| usage("there is no --srk-public", "name what `inventory collect` wrote"))?;
-            let values = seal.wish().exact.as_ref().map(|pcrs| collected.values(pcrs)).transpose()?;
+            let values = seal
+                .wish()
+                .exact
+                .as_ref()
+                .map(|pcrs| collected.values(pcrs))
+                .transpose()?;
             let srk = collected.storage_key(seal.wish().template())?;
             let salt = stream.draw()?;
             let entropy = SealEntropy {

@@ -27,7 +27,9 @@ pub(super) fn tell_plan(
     let sealed = if args.otp {
         "this machine's OTP device key".to_owned()
     } else {
-        Seal::of_args(&args.seal, args.pcr_signature.as_deref())?.wish().words()
+        Seal::of_args(&args.seal, args.pcr_signature.as_deref())?
+            .wish()
+            .words()
     };
     let mut text = String::new();
     for (nth, target) in args.targets.iter().enumerate() {
