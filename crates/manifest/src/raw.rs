@@ -8,8 +8,8 @@ use domain::{Audience, DeviceId, FleetName, HashAlg, PcrIndex, PolicyName, Profi
 use crate::{
     fleet::{EkKind, EkTrust, SectorSize, Srk},
     leaf::{
-        AkHandle, ByteSize, CipherName, ContentPath, FilePath, KeyStoreName, ProxyUrl, RegistryText, TctiText,
-        VersionOne, VolumePath,
+        AkHandle, ByteSize, CipherName, ContentPath, FilePath, KeyStoreName, ProxyUrl, RegistryText,
+        TctiText, VersionOne, VolumePath,
     },
     policy::PolicySection,
     walk::{Entries, Spot, Tried, section},
