@@ -35,9 +35,15 @@ pub async fn run(settings: &Settings) -> Vec<Finding> {
         findings.push(finding("tls", loaded.map_err(|e| e.to_string())));
     }
     findings.push(finding("registry", registry(settings).await));
-    let upstream = Upstream::new(&settings.upstream, &settings.limits);
-    let reached = upstream.probe().await.map(|()| settings.upstream.to_string());
-    findings.push(finding("upstream", reached.map_err(|e| e.to_string())));
+    let upstream = Upstream::new(&settings.upstreams, &settings.limits);
+    let found = upstream.round().await;
+    if found.is_empty() {
+        findings.push(finding("upstream", Err("no name has an address".into())));
+    }
+    for (server, result) in found {
+        let result = result.map(|()| format!("http://{server}"));
+        findings.push(finding("upstream", result.map_err(|e| format!("{server}: {e}"))));
+    }
     findings
 }
 

@@ -50,6 +50,11 @@ pub struct Follow {
 pub struct Lease(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 impl Lease {
+    /// Waits until it is over.
+    pub async fn over(&mut self) {
+        self.0.as_mut().await;
+    }
+
     /// Whether it is over; wakes the task when it will be.
     pub fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.as_mut().poll(cx)

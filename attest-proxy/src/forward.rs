@@ -1,19 +1,20 @@
 //! An admitted request on its way to the upstream, and the answer on its way back.
 //!
 //! Owns: which fields travel. To the upstream go the few that a model server needs, by name, so that nothing a client
-//! invents, and none of our own, ever arrives there; the path is the allow-list's, the query stays here. Back go all
-//! but those of the connection.
+//! invents, and none of our own, ever arrives there; the path is the allow-list's, the query stays here. Back go the few
+//! that say what the body is: no name of a server, no cookie, no word on origins (CORS), nothing that reads as ours.
 
 use bytes::Bytes;
-use domain::ModelPattern;
+use domain::{DeviceId, ModelPattern};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header, response};
 use http_body_util::{BodyExt as _, Full, Limited};
 
 use crate::{
+    body::Judged,
     listing,
-    respond::Body,
+    respond::{self, Body},
     routes::{Class, Forward},
-    upstream::{Stream, Upstream, UpstreamError},
+    upstream::{Ask, Dialect, Stream, Upstream, UpstreamError},
 };
 
 /// What a client may say to the upstream beside its body.
@@ -27,39 +28,80 @@ static PASSED: [HeaderName; 7] = [
     HeaderName::from_static("anthropic-beta"),
 ];
 
-/// Fields that belong to one connection (RFC 9110 7.6.1), never passed back.
-static HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
+/// What the upstream may say to a client beside its body. Lengths are hyper's to check.
+static RETURNED: [HeaderName; 5] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::CACHE_CONTROL,
+    header::RETRY_AFTER,
 ];
+/// The longest value of one, in bytes; a longer one stays here.
+const MAX_VALUE: usize = 1024;
 
-/// Sends a request whose body was judged, and passes the answer on.
+/// A request whose body was judged.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    /// Who asks.
+    pub device: &'a DeviceId,
+    /// The client's method.
+    pub method: &'a Method,
+    /// The client's fields.
+    pub headers: &'a HeaderMap,
+    /// Where it goes.
+    pub to: Forward,
+    /// What goes there.
+    pub body: Judged,
+}
+
+/// Sends a request, and passes the answer on, cut down to `models`.
 ///
 /// # Errors
 /// [`UpstreamError`].
 pub async fn forward(
     upstream: &Upstream,
-    method: &Method,
-    headers: &HeaderMap,
-    to: Forward,
-    body: Vec<u8>,
+    request: Outgoing<'_>,
     models: &[ModelPattern],
 ) -> Result<Response<Body>, UpstreamError> {
-    let request = outgoing(upstream.host(), method, headers, to, body);
-    let (mut parts, stream) = upstream.send(request).await?.into_parts();
-    for name in &HOP_BY_HOP {
-        parts.headers.remove(name);
+    let Outgoing {
+        device,
+        method,
+        headers,
+        to,
+        body: Judged { bytes, model },
+    } = request;
+    let body = Bytes::from(bytes);
+    let make = |host| outgoing(host, method, headers, to, body.clone());
+    if to.class == Class::List && upstream.is_several() {
+        let list = upstream.list(make).await?;
+        let cut = listing::cut(to.class, &list, models).ok_or(UpstreamError::Status(200))?;
+        return Ok(respond::json(cut));
     }
+    let ask = Ask {
+        device,
+        model: model.as_deref(),
+        bytes: body.len(),
+        runs_model: to.class == Class::Inference,
+        dialect: Dialect::of(to.path),
+    };
+    let (mut parts, stream) = upstream.send(&ask, make).await?.into_parts();
+    parts.headers = returned(parts.headers);
     match to.class {
         Class::List | Class::Show if parts.status.is_success() => cut(parts, stream, to.class, models).await,
         _ => Ok(Response::from_parts(parts, Body::stream(stream))),
     }
+}
+
+fn returned(mut theirs: HeaderMap) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(RETURNED.len());
+    for name in &RETURNED {
+        if let Some(value) = theirs.remove(name)
+            && value.len() <= MAX_VALUE
+        {
+            fields.insert(name, value);
+        }
+    }
+    fields
 }
 
 fn outgoing(
@@ -67,7 +109,7 @@ fn outgoing(
     method: &Method,
     headers: &HeaderMap,
     to: Forward,
-    body: Vec<u8>,
+    body: Bytes,
 ) -> Request<Full<Bytes>> {
     let mut fields = HeaderMap::with_capacity(8);
     fields.insert(header::HOST, host);
@@ -84,7 +126,7 @@ fn outgoing(
     if !body.is_empty() {
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    let mut request = Request::new(Full::new(Bytes::from(body)));
+    let mut request = Request::new(Full::new(body));
     *request.method_mut() = method.clone();
     *request.uri_mut() = Uri::from_static(to.path);
     *request.headers_mut() = fields;
@@ -133,7 +175,7 @@ mod tests {
     fn only_what_is_named_travels() {
         assert!(PASSED.iter().all(|name| !STRIPPED.contains(name)));
         let mut headers = HeaderMap::new();
-        for name in STRIPPED.iter().chain(&HOP_BY_HOP) {
+        for name in &STRIPPED {
             headers.insert(name, HeaderValue::from_static("secret"));
         }
         headers.insert("connection", HeaderValue::from_static("close, X-Request-Id"));
@@ -157,7 +199,7 @@ mod tests {
             &Method::POST,
             &headers,
             to,
-            b"{}".to_vec(),
+            Bytes::from_static(b"{}"),
         );
         let mut names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
@@ -168,8 +210,45 @@ mod tests {
             &Method::GET,
             &HeaderMap::new(),
             to,
-            Vec::new(),
+            Bytes::new(),
         );
         assert_eq!(request.headers().len(), 1);
+    }
+
+    #[test]
+    fn what_comes_back_says_what_the_body_is_and_no_more() {
+        let mut theirs = HeaderMap::new();
+        for name in [
+            "content-type",
+            "content-length",
+            "cache-control",
+            "retry-after",
+            "server",
+            "date",
+            "set-cookie",
+            "location",
+            "connection",
+            "keep-alive",
+            "transfer-encoding",
+            "trailer",
+            "upgrade",
+            "access-control-allow-origin",
+            "attestation-challenge",
+            "x-anything",
+        ] {
+            theirs.insert(name, HeaderValue::from_static("1"));
+        }
+        theirs.append("content-type", HeaderValue::from_static("2"));
+        let mut names: Vec<_> = returned(theirs)
+            .iter()
+            .map(|(n, v)| (n.to_string(), v.clone()))
+            .collect();
+        names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let expected = ["cache-control", "content-length", "content-type", "retry-after"];
+        assert!(names.iter().map(|(n, _)| n.as_str()).eq(expected), "{names:?}");
+        assert!(names.iter().all(|(_, v)| v == "1"));
+        let mut long = HeaderMap::new();
+        long.insert("content-type", "x".repeat(MAX_VALUE + 1).parse().unwrap());
+        assert!(returned(long).is_empty());
     }
 }

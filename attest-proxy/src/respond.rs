@@ -17,7 +17,7 @@ use protocol::{ErrorShape, Refusal, headers, nonce::Nonce};
 use crate::{
     account::Account,
     follow::Lease,
-    upstream::{Stream, StreamError},
+    upstream::{Observe, Stream, StreamError},
     wire::Busy,
 };
 
@@ -71,6 +71,15 @@ impl Body {
     pub fn leased(mut self, lease: Lease) -> Self {
         if let Kind::Stream(stream) = &mut self.kind {
             stream.lease(lease);
+        }
+        self
+    }
+
+    /// Shows `observer` what comes from the upstream.
+    #[must_use]
+    pub fn observed(mut self, observer: Box<dyn Observe>) -> Self {
+        if let Kind::Stream(stream) = &mut self.kind {
+            stream.observe(observer);
         }
         self
     }

@@ -125,7 +125,7 @@ impl Server {
             keys: ArcSwap::from_pointee(Keys(ring)),
             follow: Follow::new(settings.registry_max_age),
             replays: Replays::new(started_at, REPLAY_CAPACITY),
-            upstream: Upstream::new(&settings.upstream, &settings.limits),
+            upstream: Upstream::new(&settings.upstreams, &settings.limits),
             limits: settings.limits.clone(),
             metrics,
             told: Arc::new(told),
@@ -203,6 +203,8 @@ impl Server {
             operators,
         } = self;
         let following = tokio::spawn(follow::run(Arc::clone(&proxy.follow), Arc::clone(&settings)));
+        let asked = Arc::clone(&proxy);
+        let asking = tokio::spawn(async move { asked.upstream.watch().await });
         let operating = tokio::spawn(operators::serve(operators, Arc::clone(&proxy), stop.clone()));
         while matches!(proxy.clock, Clock::System) && proxy.clock.now() < proxy.started_at {
             sleep(Duration::from_millis(20)).await;
@@ -239,6 +241,7 @@ impl Server {
             tracing::warn!(target: "server", "connections were cut off at the end of the drain time");
         }
         following.abort();
+        asking.abort();
         operating.abort();
         let told = Arc::clone(&proxy.told);
         // The disk may take its time; nobody else is left who could wait.

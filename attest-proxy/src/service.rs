@@ -286,33 +286,41 @@ impl Proxy {
         let judged = body::judge(route.class, body, models).map_err(|e| Refused::of(e.refusal(), who, e))?;
         account.asks(judged.model.clone());
         account.goes_upstream(&judged.bytes).await?;
-        let response = forward::forward(
-            &self.upstream,
-            head.method,
-            head.headers,
-            route,
-            judged.bytes,
-            models,
-        )
-        .await
-        .map_err(|e| Refused::of(e.refusal(), who, e))?;
+        let mut lease = self.follow.lease(*who.0, self.clock.clone());
+        let request = forward::Outgoing {
+            device: who.1.id(),
+            method: head.method,
+            headers: head.headers,
+            to: route,
+            body: judged,
+        };
+        let response = tokio::select! {
+            response = forward::forward(&self.upstream, request, models) => {
+                response.map_err(|e| Refused::of(e.refusal(), who, e))?
+            }
+            // Whoever may be used no longer waits no longer, and nobody works for it.
+            () = lease.over() => return Err(unusable(who)),
+        };
         // The upstream took its time. Who was suspended meanwhile is refused while a refusal can still be said; later the lease
         // can only cut the answer off.
         if !matches!(
             self.follow.last_view().find(who.0, self.clock.now()),
             Found::Device(_)
         ) {
-            let unusable = Who::Unusable(*who.0, who.1.id().clone());
-            let why = "the device may not be used since it asked";
-            return Err(Refused::new(Refusal::PskUnknown, unusable, why));
+            return Err(unusable(who));
         }
-        let lease = self.follow.lease(*who.0, self.clock.clone());
         Ok(response.map(|body| body.leased(lease)))
     }
 }
 
 /// A device that was found by its PSK.
 pub(crate) type Known<'a> = (&'a domain::PskDigest, &'a Arc<crate::view::Device>);
+
+/// Of a device that was admitted, and may be used no longer.
+fn unusable((psk, device): Known<'_>) -> Refused {
+    let why = "the device may not be used since it asked";
+    Refused::new(Refusal::PskUnknown, Who::Unusable(*psk, device.id().clone()), why)
+}
 
 /// Framing and head.
 fn check<'a>(parts: &'a Parts, conn: &Conn) -> Result<Head<'a>, Refused> {

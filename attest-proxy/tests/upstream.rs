@@ -33,7 +33,11 @@ async fn the_upstreams_failures_have_their_own_codes() {
         "/api/tags" => Reply::json(200, "not a list"),
         _ => Reply::raw(vec![Step::Wait(Gate::closed())]),
     });
-    let rig = Rig::with(upstream, "[limits]\nfirst-byte-timeout = \"300ms\"\nstreams = 1").await;
+    let rig = Rig::with(
+        upstream,
+        "[limits]\nfirst-byte-timeout = \"300ms\"\nstreams = 1\n[queue]\nlength = 0",
+    )
+    .await;
     refused(&rig.chat(&psk("plain")).await, 502, "upstream-failed");
     refused(
         &rig.post("/api/generate", &psk("plain"), CHAT).await,

@@ -13,7 +13,7 @@ use super::units::{Size, duration};
 pub struct Limits {
     /// Open client connections; more are answered 503 and closed.
     pub connections: usize,
-    /// Requests in flight to the upstream; more are answered 503.
+    /// Answers that may run at one time on a server that has no `max-streams` of its own; more wait in the queue.
     pub streams: usize,
     /// Bytes of a request's head.
     pub header_bytes: usize,

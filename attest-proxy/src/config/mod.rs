@@ -9,12 +9,14 @@ mod limits;
 mod observe;
 mod settings;
 mod units;
+mod upstreams;
 
 pub use diagnostic::Diagnostic;
 pub use limits::Limits;
 pub use observe::{AuditSettings, Collector, Fsync, OnFailure, TraceSettings};
 pub use settings::{FleetKeyFile, PreviousFleetKeyFile, RegistryTls, RegistryUser, Settings, Tls};
 pub use units::{InvalidUpstream, UpstreamUrl};
+pub use upstreams::{UpstreamServer, Upstreams};
 
 /// A complete, commented file that parses: what `config --example` prints.
 pub const EXAMPLE: &str = include_str!("example.toml");

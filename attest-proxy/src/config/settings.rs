@@ -19,6 +19,7 @@ use super::{
     limits::RawLimits,
     observe::{AuditSettings, RawAudit, RawSnapshot, RawTraces, TraceSettings},
     units::{UpstreamUrl, duration},
+    upstreams::{RawQueue, RawUpstream, RawUpstreams, Upstreams, default_poll},
 };
 use crate::log::Verbosity;
 
@@ -35,8 +36,8 @@ pub struct Settings {
     pub audience: Audience,
     /// Where devices are registered.
     pub registry: RegistryUrl,
-    /// Ollama.
-    pub upstream: UpstreamUrl,
+    /// Ollama, once or several times, and the queue in front.
+    pub upstreams: Upstreams,
     /// How long a registry without a sign of life is believed.
     pub registry_max_age: Duration,
     /// The fleet's root key.
@@ -120,7 +121,13 @@ struct Raw {
     fleet: FleetName,
     audience: Audience,
     registry: Spanned<String>,
-    upstream: UpstreamUrl,
+    upstream: Option<Spanned<UpstreamUrl>>,
+    #[serde(default)]
+    upstreams: Vec<Spanned<RawUpstream>>,
+    #[serde(deserialize_with = "duration", default = "default_poll")]
+    upstream_poll: Duration,
+    #[serde(default)]
+    queue: RawQueue,
     #[serde(deserialize_with = "duration", default = "default_max_age")]
     registry_max_age: Duration,
     fleet_key: FleetKeyFile,
@@ -162,13 +169,31 @@ impl Settings {
         let file = File { name: &name, text };
         let raw: Raw = toml::from_str(text).map_err(|e| Diagnostic::from_toml(&name, text, &e))?;
         let dir = path.parent().unwrap_or(Path::new(""));
+        let limits = {
+            let span = raw.limits.span();
+            raw.limits
+                .into_inner()
+                .check()
+                .map_err(|message| file.at(span, message, None))?
+        };
         Ok(Self {
             listen: raw.listen,
             operator_listen: raw.operator_listen,
             fleet: raw.fleet,
             audience: raw.audience,
             registry: registry_url(&file, dir, &raw.registry)?,
-            upstream: raw.upstream,
+            upstreams: {
+                let several = raw.upstreams.last().map(Spanned::span);
+                let span = several.or(raw.upstream.as_ref().map(Spanned::span));
+                let raw = RawUpstreams {
+                    one: raw.upstream.map(Spanned::into_inner),
+                    several: raw.upstreams.into_iter().map(Spanned::into_inner).collect(),
+                    poll: raw.upstream_poll,
+                    queue: raw.queue,
+                };
+                raw.check(limits.streams)
+                    .map_err(|message| file.at(span.unwrap_or_default(), message, None))?
+            },
             registry_max_age: raw.registry_max_age,
             previous_fleet_key: previous_key(&file, dir, &raw.fleet_key, raw.previous_fleet_key)?,
             fleet_key: FleetKeyFile {
@@ -191,13 +216,7 @@ impl Settings {
             traces: checked(&file, raw.traces, RawTraces::check)?,
             registry_snapshot: raw.registry_snapshot.map(|snapshot| dir.join(snapshot.file)),
             log_level: raw.log_level,
-            limits: {
-                let span = raw.limits.span();
-                raw.limits
-                    .into_inner()
-                    .check()
-                    .map_err(|message| file.at(span, message, None))?
-            },
+            limits,
         })
     }
 }

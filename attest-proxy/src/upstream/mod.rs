@@ -1,55 +1,99 @@
-//! The way to Ollama: connections that are kept, requests that are ended when nobody waits for them any more.
+//! The way to Ollama: which server, when, on which connection, and what is made of its failures.
 //!
-//! Owns: the pool of connections to one upstream, its deadlines, and the bound on requests in flight.
-//! Refuses: to send anything twice once a byte of it may have gone out.
-//! Dropping the answer, or the future that waits for it, closes the connection that it was on: the upstream sees that
-//! the client has left, and stops. The upstream is trusted to be Ollama, not to be well.
-//! Limits today: one upstream, no health checks; `connect` resolves names each time.
+//! Owns: the servers and the queue in front of them ([`gate`]), one retry, deadlines, and the judgement of an answer's
+//! head. Everything that decides is pure and apart: [`queue`] (who is next), [`pick`] (which server), [`health`] (which
+//! servers are asked), [`form`] (how a broken answer ends), [`merge`] (lists). [`rounds`] asks the servers how they are.
+//! Refuses: to send a request a second time once a byte of an answer came, to send one a third time, and to send again
+//! what a server may be working on.
+//! Dropping the answer, or the future that waits for it, gives up the place in the queue or closes the connection: the
+//! upstream sees that the client has left, and stops. The upstream is trusted to be Ollama, not to be well.
+//! Limits today: plain HTTP/1.1 to the servers.
 
+mod form;
+mod gate;
+mod health;
+mod inventory;
+mod merge;
+mod observe;
+mod pick;
 mod pool;
+mod queue;
+mod rounds;
+mod server;
 mod stream;
 
 use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use domain::DeviceId;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use protocol::Refusal;
-use tokio::time::timeout;
+use tokio::{task::JoinSet, time::timeout};
 
+pub use form::Dialect;
+pub use health::Standing;
+pub use observe::{End, Observe};
+pub use queue::{QueueFull, QueueLimits};
+pub use server::ServerStatus;
 pub use stream::{Stream, StreamError};
 
-use crate::config::{Limits, UpstreamUrl};
-use pool::Pool;
+use crate::config::{Limits, UpstreamServer, Upstreams};
+use form::Form;
+use gate::{Gate, Permit};
+use pool::Link;
+use server::Server;
+
+/// How long each server may take for its part of a list.
+const LIST_TIME: Duration = Duration::from_secs(5);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// As many requests are in flight as may be.
+    /// Every server that could is full, and so is the queue.
+    #[error(transparent)]
+    Queue(#[from] QueueFull),
+    /// No place came free in time.
+    #[error("no place on a server came free within {0:?}")]
+    Waited(Duration),
+    /// As many requests that run no model are in flight as may be.
     #[error("{0} requests are in flight to the upstream, the limit")]
     Busy(usize),
+    /// The server's own queue is full.
+    #[error("the upstream says that it is busy")]
+    Overloaded,
+    /// No server may be asked: all are gone or ejected.
+    #[error("no server is well")]
+    NoServer,
     /// No connection.
     #[error("no connection to the upstream: {0}")]
     Connect(io::Error),
     /// None in time.
     #[error("no connection to the upstream within {0:?}")]
     ConnectTimeout(Duration),
+    /// A connection that was kept turned out to be closed, before a byte of an answer.
+    #[error("the upstream closed a kept connection: {0}")]
+    Stale(hyper::Error),
     /// It broke off, or answered what is not HTTP.
     #[error("the upstream failed: {0}")]
     Failed(hyper::Error),
     /// It accepted the request and said nothing.
     #[error("no answer from the upstream within {0:?}")]
     Timeout(Duration),
-    /// An answer that is none, `101` without an upgrade.
+    /// An answer that is none: `101` without an upgrade, a list that is no list.
     #[error("the upstream answered with status {0}")]
     Status(u16),
+    /// An answer of which two parties could read two lengths.
+    #[error("the upstream's answer has no clear length")]
+    Framing,
 }
 
 impl UpstreamError {
@@ -57,101 +101,263 @@ impl UpstreamError {
     #[must_use]
     pub const fn refusal(&self) -> Refusal {
         match self {
-            Self::Busy(_) => Refusal::Overloaded,
-            Self::Connect(_) | Self::ConnectTimeout(_) => Refusal::NoUpstream,
-            Self::Failed(_) | Self::Status(_) => Refusal::UpstreamFailed,
+            Self::Queue(_) | Self::Waited(_) | Self::Busy(_) | Self::Overloaded => Refusal::Overloaded,
+            Self::Connect(_) | Self::ConnectTimeout(_) | Self::NoServer => Refusal::NoUpstream,
+            Self::Stale(_) | Self::Failed(_) | Self::Status(_) | Self::Framing => Refusal::UpstreamFailed,
             Self::Timeout(_) => Refusal::UpstreamTimeout,
         }
     }
+
+    /// Whether the server is to blame.
+    const fn is_failure(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect(_)
+                | Self::ConnectTimeout(_)
+                | Self::Failed(_)
+                | Self::Timeout(_)
+                | Self::Status(_)
+                | Self::Framing
+        )
+    }
 }
 
-/// One upstream.
+/// Of a request, what it takes to find it a server.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// Who asks.
+    pub device: &'a DeviceId,
+    /// The model that it needs.
+    pub model: Option<&'a str>,
+    /// Bytes of its body.
+    pub bytes: usize,
+    /// Whether it runs a model, and so needs a place.
+    pub runs_model: bool,
+    /// How its answer ends when it breaks.
+    pub dialect: Dialect,
+}
+
+/// The model servers.
 #[derive(Debug)]
 pub struct Upstream {
-    pool: Arc<Pool>,
-    host: HeaderValue,
-    in_flight: Arc<AtomicUsize>,
-    max_in_flight: usize,
-    first_byte: Duration,
-    chunk: Duration,
-}
-
-/// One of the requests in flight.
-#[derive(Debug)]
-pub(crate) struct InFlight(Arc<AtomicUsize>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    gate: Arc<Gate>,
+    specs: Vec<UpstreamServer>,
+    limits: Limits,
+    poll: Option<Duration>,
+    retries: AtomicU64,
 }
 
 impl Upstream {
-    /// An upstream that is not connected yet.
+    /// Servers that are not connected yet.
     #[must_use]
-    pub fn new(url: &UpstreamUrl, limits: &Limits) -> Self {
+    pub fn new(upstreams: &Upstreams, limits: &Limits) -> Self {
+        let servers = upstreams
+            .servers
+            .iter()
+            // What its addresses are is not known before the first round.
+            .filter(|spec| !spec.each_address)
+            .map(|spec| Server::new(spec, spec.url.address(), limits))
+            .collect();
         Self {
-            pool: Pool::new(url.address(), limits),
-            // An authority that parsed is a header value; were it not, the upstream would refuse every request.
-            host: HeaderValue::from_str(url.authority()).unwrap_or(HeaderValue::from_static("upstream")),
-            in_flight: Arc::new(AtomicUsize::new(0)),
-            max_in_flight: limits.streams,
-            first_byte: limits.first_byte_timeout,
-            chunk: limits.chunk_timeout,
+            gate: Gate::new(servers, upstreams.queue, upstreams.queue_wait, limits.streams),
+            specs: upstreams.servers.clone(),
+            limits: limits.clone(),
+            poll: upstreams.poll,
+            retries: AtomicU64::new(0),
         }
-    }
-
-    /// What goes into the `Host` header.
-    #[must_use]
-    pub fn host(&self) -> HeaderValue {
-        self.host.clone()
     }
 
     /// Requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.gate.load().0
     }
 
-    /// Whether a connection to it can be had now.
+    /// Requests that wait for a place, and the bytes of their bodies.
+    #[must_use]
+    pub fn queued(&self) -> (usize, usize) {
+        let (_, len, bytes) = self.gate.load();
+        (len, bytes)
+    }
+
+    /// Requests that were sent a second time.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// Each server as it stands.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerStatus> {
+        self.gate.servers().iter().map(|server| server.status()).collect()
+    }
+
+    /// Whether there is more than one server.
+    #[must_use]
+    pub fn is_several(&self) -> bool {
+        self.gate.is_several()
+    }
+
+    /// Whether a request would find a server now. One server alone is asked; of several, the last round tells.
     ///
     /// # Errors
     /// Why not.
     pub async fn probe(&self) -> Result<(), UpstreamError> {
-        self.pool.probe().await
+        if self.poll.is_some() && self.gate.servers().iter().any(|server| server.may()) {
+            return Ok(());
+        }
+        let mut why = UpstreamError::NoServer;
+        for (_, result) in self.round().await {
+            match result {
+                Ok(()) => return Ok(()),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
     }
 
-    /// Sends a request and waits for the head of its answer.
+    /// Sends a request and waits for the head of its answer. `make` makes the request for a server's `Host`; it is
+    /// called a second time if the first server was not reached, had closed a kept connection, or is busy by its own account.
     ///
     /// # Errors
     /// [`UpstreamError`]; the request may have reached the upstream, unless there was no connection.
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Stream>, UpstreamError> {
-        let permit = self.admit()?;
-        let (response, link) = timeout(self.first_byte, self.pool.send(request))
-            .await
-            .map_err(|_| UpstreamError::Timeout(self.first_byte))??;
-        if response.status().is_informational() {
-            return Err(UpstreamError::Status(response.status().as_u16()));
-        }
-        let (parts, body) = response.into_parts();
-        let stream = Stream::new(
-            body,
-            link,
-            Arc::clone(&self.pool),
-            permit,
-            self.chunk,
-            &parts.headers,
-        );
-        Ok(Response::from_parts(parts, stream))
+    pub async fn send(
+        &self,
+        ask: &Ask<'_>,
+        make: impl Fn(HeaderValue) -> Request<Full<Bytes>>,
+    ) -> Result<Response<Stream>, UpstreamError> {
+        let mut permit = self.gate.enter(ask).await?;
+        let error = match self.attempt(&mut permit, &make, false).await {
+            Ok(answer) => return Ok(self.stream(ask, permit, answer)),
+            Err(error) => error,
+        };
+        let first = Arc::clone(permit.server());
+        let mut permit = match (&error, self.other(&error, ask, &first)) {
+            (_, Some(other)) => {
+                // Its place is free for who waits for it.
+                drop(permit);
+                other
+            }
+            // The server may be well, and only have closed what was idle.
+            (UpstreamError::Stale(_), None) => permit,
+            (_, None) => return Err(error),
+        };
+        self.retries.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(target: "upstream", error = %error, server = permit.server().name(), "a request is sent again");
+        let answer = self.attempt(&mut permit, &make, true).await?;
+        Ok(self.stream(ask, permit, answer))
     }
 
-    fn admit(&self) -> Result<InFlight, UpstreamError> {
-        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let permit = InFlight(Arc::clone(&self.in_flight));
-        if before < self.max_in_flight {
-            Ok(permit)
-        } else {
-            Err(UpstreamError::Busy(self.max_in_flight))
+    /// Asks every server for the same list, and merges what comes in time.
+    ///
+    /// # Errors
+    /// Why there is not one list.
+    pub async fn list(
+        &self,
+        make: impl Fn(HeaderValue) -> Request<Full<Bytes>>,
+    ) -> Result<Vec<u8>, UpstreamError> {
+        let mut asked = JoinSet::new();
+        for (nth, server) in self.gate.servers().into_iter().enumerate() {
+            if !server.may() {
+                continue;
+            }
+            let request = make(server.host());
+            asked.spawn(async move {
+                let fetched = server.pool.fetch(request, inventory::MAX_LIST);
+                let result = timeout(LIST_TIME, fetched)
+                    .await
+                    .unwrap_or(Err(UpstreamError::Timeout(LIST_TIME)));
+                (nth, result)
+            });
         }
+        let mut answers = asked.join_all().await;
+        answers.sort_unstable_by_key(|(nth, _)| *nth);
+        let mut why = UpstreamError::NoServer;
+        let mut lists = Vec::new();
+        for (_, answer) in answers {
+            match answer {
+                Ok((StatusCode::OK, list)) => lists.push(list),
+                Ok((status, _)) => why = UpstreamError::Status(status.as_u16()),
+                Err(error) => why = error,
+            }
+        }
+        if !lists.is_empty() {
+            why = UpstreamError::Status(200);
+        }
+        merge::merge(lists.iter().map(|list| &list[..])).ok_or(why)
     }
+
+    /// A place on another server, if the request was not worked on by this one.
+    fn other(&self, error: &UpstreamError, ask: &Ask<'_>, not: &Arc<Server>) -> Option<Permit> {
+        matches!(
+            error,
+            UpstreamError::Connect(_)
+                | UpstreamError::ConnectTimeout(_)
+                | UpstreamError::Overloaded
+                | UpstreamError::Stale(_)
+        )
+        .then(|| self.gate.another(ask, not))?
+    }
+
+    async fn attempt(
+        &self,
+        permit: &mut Permit,
+        make: &impl Fn(HeaderValue) -> Request<Full<Bytes>>,
+        anew: bool,
+    ) -> Result<(Response<Incoming>, Link), UpstreamError> {
+        let server = Arc::clone(permit.server());
+        let request = make(server.host());
+        let sent = async {
+            if anew {
+                server.pool.send_anew(request).await
+            } else {
+                server.pool.send(request).await
+            }
+        };
+        let result = match timeout(self.limits.first_byte_timeout, sent).await {
+            Err(_) => Err(UpstreamError::Timeout(self.limits.first_byte_timeout)),
+            Ok(Err(error)) => Err(error),
+            Ok(Ok((response, link))) => {
+                judge(response.status(), response.headers()).map(|()| (response, link))
+            }
+        };
+        match &result {
+            Ok(_) | Err(UpstreamError::Overloaded) => permit.answered(),
+            Err(error) if error.is_failure() => permit.failed(),
+            Err(_) => {}
+        }
+        result
+    }
+
+    fn stream(
+        &self,
+        ask: &Ask<'_>,
+        permit: Permit,
+        (response, link): (Response<Incoming>, Link),
+    ) -> Response<Stream> {
+        let (parts, body) = response.into_parts();
+        let form = Form::of(ask.dialect, &parts.headers);
+        let stream = Stream::new(body, link, permit, self.limits.chunk_timeout, form);
+        Response::from_parts(parts, stream)
+    }
+}
+
+/// Whether a head is one that can be passed on.
+fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), UpstreamError> {
+    if status.is_informational() {
+        return Err(UpstreamError::Status(status.as_u16()));
+    }
+    // hyper would follow the one and pass the other on, or take a coding for the body's own.
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (headers.contains_key(header::CONTENT_LENGTH)
+            || codings.next().is_some()
+            || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(UpstreamError::Framing);
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        return Err(UpstreamError::Overloaded);
+    }
+    Ok(())
 }

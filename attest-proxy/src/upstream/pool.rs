@@ -1,25 +1,42 @@
-//! Connections to the upstream, kept while they are idle.
+//! Connections to one server, kept while they are idle.
 //!
-//! Owns: which connection a request goes on. The one used last comes first, so that the others can age and be closed.
-//! The lock is held to push or pop, never across an await.
+//! Owns: which connection a request goes on, and the bounds on an answer's head. The connection used last comes first,
+//! so that the others can age and be closed. The lock is held to push or pop, never across an await.
+//! Tells apart what failed before anything was sent, on a kept connection before a byte came back (the server had
+//! closed it, most likely), and in any other way: only the first two may be tried again.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    task::AbortHandle,
+    time::timeout,
+};
 
 use super::UpstreamError;
 use crate::config::Limits;
 
 /// How long an idle connection is kept. Shorter than what servers commonly keep, so that we close first.
 const KEEP: Duration = Duration::from_secs(30);
+/// The longest head of an answer, in bytes.
+const MAX_HEAD: usize = 32 << 10;
+/// What is read of an answer at one time, at most.
+const MAX_READ: usize = 128 << 10;
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -34,6 +51,7 @@ pub(super) struct Pool {
 pub(super) struct Link {
     sender: http1::SendRequest<Full<Bytes>>,
     task: AbortHandle,
+    heard: Arc<AtomicBool>,
 }
 
 impl Drop for Link {
@@ -43,13 +61,13 @@ impl Drop for Link {
 }
 
 impl Pool {
-    pub(super) fn new(address: &str, limits: &Limits) -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn new(address: &str, limits: &Limits) -> Self {
+        Self {
             address: address.into(),
             connect: limits.connect_timeout,
             max_idle: limits.upstream_idle,
             idle: Mutex::new(Vec::new()),
-        })
+        }
     }
 
     /// Sends on an idle connection, or on a new one. A request of which nothing was written is tried on the next one.
@@ -58,25 +76,47 @@ impl Pool {
         mut request: Request<Full<Bytes>>,
     ) -> Result<(Response<Incoming>, Link), UpstreamError> {
         while let Some(mut link) = self.take() {
-            // Ready at once, unless its last answer's end is still being read off, or the upstream has closed it.
+            // Ready at once, unless its last answer's end is still being read off, or the server has closed it.
             if link.sender.ready().await.is_err() {
                 continue;
             }
+            link.heard.store(false, Ordering::Relaxed);
             match link.sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, link)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(UpstreamError::Failed(error.into_error())),
+                    None if link.heard.load(Ordering::Relaxed) => {
+                        return Err(UpstreamError::Failed(error.into_error()));
+                    }
+                    None => return Err(UpstreamError::Stale(error.into_error())),
                 },
             }
         }
+        self.send_anew(request).await
+    }
+
+    /// Sends on a new connection.
+    pub(super) async fn send_anew(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(Response<Incoming>, Link), UpstreamError> {
         let mut link = self.open().await?;
-        let response = link
-            .sender
-            .send_request(request)
-            .await
-            .map_err(UpstreamError::Failed)?;
-        Ok((response, link))
+        let response = link.sender.send_request(request).await;
+        Ok((response.map_err(UpstreamError::Failed)?, link))
+    }
+
+    /// Sends, and reads an answer of at most `limit` bytes to its end.
+    pub(super) async fn fetch(
+        &self,
+        request: Request<Full<Bytes>>,
+        limit: usize,
+    ) -> Result<(StatusCode, Bytes), UpstreamError> {
+        let (response, link) = self.send(request).await?;
+        let status = response.status();
+        let whole = Limited::new(response.into_body(), limit).collect().await;
+        let whole = whole.map_err(|_| UpstreamError::Status(status.as_u16()))?;
+        self.put(link);
+        Ok((status, whole.to_bytes()))
     }
 
     /// Takes back a connection whose answer was read to its end.
@@ -88,17 +128,6 @@ impl Pool {
         if idle.len() < self.max_idle {
             idle.push((link, Instant::now()));
         }
-    }
-
-    pub(super) async fn probe(&self) -> Result<(), UpstreamError> {
-        if self
-            .lock()
-            .last()
-            .is_some_and(|(link, _)| !link.sender.is_closed())
-        {
-            return Ok(());
-        }
-        self.dial().await.map(drop)
     }
 
     fn take(&self) -> Option<Link> {
@@ -114,24 +143,74 @@ impl Pool {
         None
     }
 
-    async fn dial(&self) -> Result<TcpStream, UpstreamError> {
+    async fn open(&self) -> Result<Link, UpstreamError> {
         let stream = timeout(self.connect, TcpStream::connect(&*self.address))
             .await
             .map_err(|_| UpstreamError::ConnectTimeout(self.connect))?
             .map_err(UpstreamError::Connect)?;
         stream.set_nodelay(true).map_err(UpstreamError::Connect)?;
-        Ok(stream)
-    }
-
-    async fn open(&self) -> Result<Link, UpstreamError> {
-        let io = TokioIo::new(self.dial().await?);
-        let (sender, connection) = http1::handshake(io).await.map_err(UpstreamError::Failed)?;
+        let heard = Arc::new(AtomicBool::new(false));
+        let io = TokioIo::new(Ear {
+            stream,
+            heard: Arc::clone(&heard),
+        });
+        let (sender, connection) = http1::Builder::new()
+            .max_header_size(MAX_HEAD)
+            .max_buf_size(MAX_READ)
+            .handshake(io)
+            .await
+            .map_err(UpstreamError::Failed)?;
         // Errors of the connection come out of the request that is on it.
         let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
-        Ok(Link { sender, task })
+        Ok(Link { sender, task, heard })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Link, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that remembers whether anything came.
+#[derive(Debug)]
+struct Ear {
+    stream: TcpStream,
+    heard: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Ear {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if buf.filled().len() > before && !this.heard.load(Ordering::Relaxed) {
+            this.heard.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Ear {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

@@ -1,25 +1,25 @@
 //! An answer of the upstream, passed on chunk by chunk as it comes.
 //!
 //! Owns: what happens at its end. Read to its end, the connection goes back to the pool; dropped before, it is closed,
-//! so that the upstream stops; broken, or its device revoked, the client gets an error object in the form of what it was reading (NDJSON or
-//! SSE), because a status that was sent is never rewritten. Trailers are dropped.
+//! so that the upstream stops; broken, or its device revoked, the client gets an error object in the form of what it was
+//! reading ([`form`](super::form)), because a status that was sent is never rewritten. Trailers are dropped.
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use protocol::{ErrorShape, Refusal};
+use protocol::Refusal;
 use tokio::time::{Sleep, sleep};
 
 use super::{
-    InFlight,
-    pool::{Link, Pool},
+    form::Form,
+    gate::Permit,
+    observe::{End, Observe},
+    pool::Link,
 };
 use crate::follow::Lease;
 
@@ -41,8 +41,8 @@ pub enum StreamError {
 #[derive(Debug)]
 pub struct Stream {
     body: Incoming,
-    link: Option<Link>,
-    pool: Arc<Pool>,
+    /// The connection and the place; gone when the answer is over.
+    held: Option<(Link, Permit)>,
     form: Form,
     gap: Duration,
     last: Instant,
@@ -50,54 +50,14 @@ pub struct Stream {
     ended: bool,
     broken: Option<Refusal>,
     lease: Option<Lease>,
-    permit: Option<InFlight>,
-}
-
-/// How an error in the middle of an answer is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Ndjson,
-    Sse,
-    /// It cannot be.
-    None,
-}
-
-impl Form {
-    fn of(headers: &HeaderMap) -> Self {
-        if headers.contains_key(header::CONTENT_LENGTH) {
-            return Self::None;
-        }
-        match headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes) {
-            Some(t) if t.starts_with(b"application/x-ndjson") => Self::Ndjson,
-            Some(t) if t.starts_with(b"text/event-stream") => Self::Sse,
-            _ => Self::None,
-        }
-    }
-
-    /// What is written; it stands on a line of its own even when the upstream broke off inside one.
-    fn error(self, refusal: Refusal) -> Option<Bytes> {
-        match self {
-            Self::Ndjson => Some(format!("\n{}\n", refusal.body(ErrorShape::Ollama)).into()),
-            Self::Sse => Some(format!("\n\ndata: {}\n\n", refusal.body(ErrorShape::OpenAi)).into()),
-            Self::None => None,
-        }
-    }
+    observer: Option<Box<dyn Observe>>,
 }
 
 impl Stream {
-    pub(super) fn new(
-        body: Incoming,
-        link: Link,
-        pool: Arc<Pool>,
-        permit: InFlight,
-        gap: Duration,
-        headers: &HeaderMap,
-    ) -> Self {
-        let form = Form::of(headers);
+    pub(super) fn new(body: Incoming, link: Link, permit: Permit, gap: Duration, form: Form) -> Self {
         Self {
             body,
-            link: Some(link),
-            pool,
+            held: Some((link, permit)),
             form,
             gap,
             last: Instant::now(),
@@ -105,13 +65,18 @@ impl Stream {
             ended: false,
             broken: None,
             lease: None,
-            permit: Some(permit),
+            observer: None,
         }
     }
 
     /// Ends the answer when `lease` does, whether or not the upstream is saying anything.
     pub fn lease(&mut self, lease: Lease) {
         self.lease = Some(lease);
+    }
+
+    /// Shows `observer` what passes from now on.
+    pub fn observe(&mut self, observer: Box<dyn Observe>) {
+        self.observer = Some(observer);
     }
 
     /// Why it broke off, if it did.
@@ -128,13 +93,28 @@ impl Stream {
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         self.ended = true;
         self.broken = Some(refusal);
-        self.link = None;
-        self.permit = None;
+        self.held = None;
+        self.tell(End::Broken);
         tracing::warn!(target: "upstream", error = %error, "an answer broke in the middle");
         Poll::Ready(Some(match self.form.error(refusal) {
             Some(object) => Ok(Frame::data(object)),
             None => Err(error),
         }))
+    }
+
+    /// The upstream said all.
+    fn finish(&mut self) {
+        self.ended = true;
+        if let Some((link, permit)) = self.held.take() {
+            permit.server().pool.put(link);
+        }
+        self.tell(End::Whole);
+    }
+
+    fn tell(&mut self, end: End) {
+        if let Some(mut observer) = self.observer.take() {
+            observer.end(end);
+        }
     }
 
     /// Whether the upstream has been silent for too long. The timer is set once per gap, not once per chunk.
@@ -173,21 +153,23 @@ impl Body for Stream {
         }
         loop {
             match Pin::new(&mut this.body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                Poll::Ready(Some(Ok(frame))) => {
+                    // Trailers stay here.
+                    let Some(data) = frame.data_ref() else { continue };
+                    this.form.passed(data);
+                    if let Some(observer) = &mut this.observer {
+                        observer.chunk(data);
+                    }
                     if this.timer.is_some() {
                         this.last = Instant::now();
                     }
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                Poll::Ready(Some(Ok(_trailers))) => {}
                 Poll::Ready(Some(Err(error))) => {
                     return this.fail(Refusal::UpstreamFailed, StreamError::Broken(error));
                 }
                 Poll::Ready(None) => {
-                    this.ended = true;
-                    if let Some(link) = this.link.take() {
-                        this.pool.put(link);
-                    }
+                    this.finish();
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
@@ -200,13 +182,14 @@ impl Body for Stream {
 
     fn is_end_stream(&self) -> bool {
         // An error object may still have to follow; only what cannot have one ends early.
-        self.ended || (self.form == Form::None && self.body.is_end_stream())
+        self.ended || (!self.form.has_errors() && self.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.form {
-            Form::None => self.body.size_hint(),
-            Form::Ndjson | Form::Sse => SizeHint::default(),
+        if self.form.has_errors() {
+            SizeHint::default()
+        } else {
+            self.body.size_hint()
         }
     }
 }
@@ -214,56 +197,13 @@ impl Body for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // hyper does not ask for the end of a body whose length it knows.
-        if self.body.is_end_stream()
-            && let Some(link) = self.link.take()
-        {
-            self.pool.put(link);
+        if self.body.is_end_stream() {
+            if !self.ended {
+                self.finish();
+            }
+        } else {
+            self.held = None;
+            self.tell(End::Left);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn form(fields: &[(&'static str, &'static str)]) -> Form {
-        Form::of(
-            &fields
-                .iter()
-                .map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()))
-                .collect(),
-        )
-    }
-
-    #[test]
-    fn the_form_follows_the_type() {
-        assert_eq!(form(&[("content-type", "application/x-ndjson")]), Form::Ndjson);
-        assert_eq!(
-            form(&[("content-type", "text/event-stream; charset=utf-8")]),
-            Form::Sse
-        );
-        assert_eq!(form(&[("content-type", "application/json")]), Form::None);
-        assert_eq!(
-            form(&[("content-type", "application/x-ndjson"), ("content-length", "3")]),
-            Form::None
-        );
-        assert_eq!(form(&[]), Form::None);
-    }
-
-    #[test]
-    fn an_error_object_is_in_that_form() {
-        let text = |form: Form| {
-            form.error(Refusal::UpstreamFailed)
-                .map(|b| String::from_utf8(b.to_vec()).unwrap())
-        };
-        let line = text(Form::Ndjson).unwrap();
-        let object: serde_json::Value = serde_json::from_str(line.trim()).unwrap();
-        assert_eq!(object["code"], "upstream-failed");
-        assert!(object["error"].is_string() && line.ends_with('\n'));
-        let event = text(Form::Sse).unwrap();
-        let data = event.trim().strip_prefix("data: ").unwrap();
-        let object: serde_json::Value = serde_json::from_str(data).unwrap();
-        assert_eq!(object["error"]["code"], "upstream-failed");
-        assert_eq!(text(Form::None), None);
     }
 }

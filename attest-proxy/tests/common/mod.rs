@@ -270,6 +270,12 @@ pub fn config(dir: &Path, upstream: &str, registry: &RegistryUrl, more: &str) ->
         std::fs::write(&key, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n").unwrap();
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
+    // Several servers are named by the test.
+    let one = if more.contains("[[upstreams]]") {
+        "upstream-poll = \"50ms\"".to_owned()
+    } else {
+        format!("upstream = \"{upstream}\"")
+    };
     format!(
         r#"
 listen = "127.0.0.1:0"
@@ -277,7 +283,7 @@ operator-listen = "127.0.0.1:0"
 fleet = "{FLEET}"
 audience = "{AUDIENCE}"
 registry = "{registry}"
-upstream = "{upstream}"
+{one}
 {}
 [fleet-key]
 id = "k1"

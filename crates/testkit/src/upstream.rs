@@ -201,6 +201,10 @@ async fn answer(
                 }
             }
             Step::Close => return false,
+            Step::Reset => {
+                let _ = write.as_ref().set_zero_linger();
+                return false;
+            }
         };
         if !sent {
             lock(log).abandoned += 1;

@@ -32,6 +32,8 @@ pub enum Step {
     Wait(Gate),
     /// Closes the connection.
     Close,
+    /// Closes it by a reset.
+    Reset,
 }
 
 /// A gate that holds an answer until the test opens it. Clones are the same gate.
