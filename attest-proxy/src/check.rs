@@ -31,7 +31,7 @@ pub async fn run(settings: &Settings) -> Vec<Finding> {
     let key = keys::load(settings).map(|keys| format!("key {}", keys.ring.current().id()));
     findings.push(finding("fleet key", key.map_err(|e| e.to_string())));
     if let Some(files) = &settings.tls {
-        let loaded = tls::load(files).map(|_| format!("{}", files.cert.display()));
+        let loaded = tls::load(files, settings.http2).map(|_| format!("{}", files.cert.display()));
         findings.push(finding("tls", loaded.map_err(|e| e.to_string())));
     }
     findings.push(finding("registry", registry(settings).await));

@@ -4,18 +4,27 @@
 //! none belongs, no field that a server behind us could take for another one.
 //! Pure. An attacker controls all of it. What passes is still a stranger's.
 
-use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, Uri, Version, header, request::Parts};
 use protocol::credentials::STRIPPED;
 
 /// Why a head is malformed; for the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
-    /// HTTP/0.9, HTTP/2 by prior knowledge, or worse.
-    #[error("not HTTP/1.0 or HTTP/1.1")]
+    /// HTTP/0.9, or worse.
+    #[error("not HTTP/1.0, HTTP/1.1 or HTTP/2")]
     Version,
-    /// No `Host`, two of them, or one that is no authority.
+    /// No `Host`, two of them, or one that is no authority; in HTTP/2, another than `:authority`.
     #[error("not exactly one valid Host")]
     Host,
+    /// HTTP/2: a field of HTTP/1's connections (RFC 9113 8.2.2).
+    #[error("a field of HTTP/1's connections in HTTP/2")]
+    Hop,
+    /// HTTP/2: `Content-Length` twice, or not a plain number. HTTP/1's framing watch has refused it already.
+    #[error("Content-Length is not one plain number")]
+    Length,
+    /// More fields than may be.
+    #[error("more than {0} fields")]
+    Count(usize),
     /// An absolute, authority or asterisk form.
     #[error("the request target is not a path")]
     Target,
@@ -60,19 +69,22 @@ impl<'a> Head<'a> {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn check(parts: &'a Parts) -> Result<Self, HeadError> {
-        if !matches!(parts.version, Version::HTTP_10 | Version::HTTP_11) {
-            return Err(HeadError::Version);
-        }
         let headers = &parts.headers;
-        check_host(headers)?;
-        let target = match (
-            parts.uri.scheme(),
-            parts.uri.authority(),
-            parts.uri.path_and_query(),
-        ) {
-            (None, None, Some(target)) if target.as_str().starts_with('/') => target,
-            _ => return Err(HeadError::Target),
-        };
+        let uri = &parts.uri;
+        match parts.version {
+            Version::HTTP_10 | Version::HTTP_11 => {
+                check_host(headers)?;
+                if uri.scheme().is_some() || uri.authority().is_some() {
+                    return Err(HeadError::Target);
+                }
+            }
+            Version::HTTP_2 => check_http2(uri, headers)?,
+            _ => return Err(HeadError::Version),
+        }
+        let target = uri
+            .path_and_query()
+            .filter(|target| target.as_str().starts_with('/'))
+            .ok_or(HeadError::Target)?;
         check_fields(headers)?;
         let bodyless = matches!(parts.method, Method::GET | Method::HEAD);
         if bodyless && has_body(headers) {
@@ -88,18 +100,72 @@ impl<'a> Head<'a> {
     }
 }
 
+/// Checks that a request of HTTP/2 without a body has none: its head does not say so. `ended`: whether the stream did with
+/// its head.
+///
+/// # Errors
+/// [`HeadError::Body`].
+pub fn check_ended(parts: &Parts, ended: bool) -> Result<(), HeadError> {
+    let bodyless = matches!(parts.method, Method::GET | Method::HEAD);
+    if parts.version == Version::HTTP_2 && bodyless && !ended {
+        return Err(HeadError::Body);
+    }
+    Ok(())
+}
+
 fn check_host(headers: &HeaderMap) -> Result<(), HeadError> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return Err(HeadError::Host);
     };
+    check_authority(host.as_bytes())
+}
+
+fn check_authority(text: &[u8]) -> Result<(), HeadError> {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
-    match host.as_bytes() {
-        [] => Err(HeadError::Host),
-        text if text.iter().all(plain) => Ok(()),
-        _ => Err(HeadError::Host),
+    if text.is_empty() || !text.iter().all(plain) {
+        return Err(HeadError::Host);
+    }
+    Ok(())
+}
+
+/// What HTTP/1 says in other words (RFC 9113 8.2 and 8.3). Doubled and unknown pseudo-fields, and names with capitals,
+/// are refused by h2 before.
+fn check_http2(uri: &Uri, headers: &HeaderMap) -> Result<(), HeadError> {
+    match uri.authority() {
+        Some(authority) => {
+            check_authority(authority.as_str().as_bytes())?;
+            let mut hosts = headers.get_all(header::HOST).iter();
+            if hosts.any(|host| host.as_bytes() != authority.as_str().as_bytes()) {
+                return Err(HeadError::Host);
+            }
+            if headers.get_all(header::HOST).iter().count() > 1 {
+                return Err(HeadError::Host);
+            }
+        }
+        None => check_host(headers)?,
+    }
+    let te = headers.get_all(header::TE).iter();
+    if HOPS.iter().any(|name| headers.contains_key(*name)) || te.into_iter().any(|te| te != "trailers") {
+        return Err(HeadError::Hop);
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let plain = |text: &[u8]| !text.is_empty() && text.len() <= 18 && text.iter().all(u8::is_ascii_digit);
+    match (lengths.next(), lengths.next()) {
+        (None, _) => Ok(()),
+        (Some(length), None) if plain(length.as_bytes()) => Ok(()),
+        _ => Err(HeadError::Length),
     }
 }
+
+/// Fields that HTTP/2 has no place for.
+const HOPS: [&str; 5] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+];
 
 fn check_fields(headers: &HeaderMap) -> Result<(), HeadError> {
     let has = |name: HeaderName| headers.contains_key(name);
@@ -181,7 +247,7 @@ mod tests {
 
     #[test]
     fn every_error_is_reached() {
-        assert_eq!(check(|b| b.version(Version::HTTP_2)), Err(HeadError::Version));
+        assert_eq!(check(|b| b.version(Version::HTTP_3)), Err(HeadError::Version));
         assert_eq!(check(|b| b.header("host", "b")), Err(HeadError::Host));
         for uri in ["http://other/api/chat", "*", "other:80"] {
             assert_eq!(check(|b| b.uri(uri)), Err(HeadError::Target), "{uri}");
@@ -218,6 +284,55 @@ mod tests {
         for twin in ["content_length", "transfer_encoding", "Content_Type"] {
             assert_eq!(check(|b| b.header(twin, "1")), Err(HeadError::Twin), "{twin}");
         }
+    }
+
+    #[test]
+    fn http2_says_the_same_in_its_own_words() {
+        let check = |build: fn(http::request::Builder) -> http::request::Builder| {
+            check(|b| build(b.version(Version::HTTP_2).uri("https://a:1/api/chat?x=1")))
+        };
+        assert_eq!(
+            check(|b| b.header("te", "trailers").header("content-length", "3")),
+            Ok(())
+        );
+        // Host may stand for `:authority`, as in what was HTTP/1 before.
+        assert_eq!(check(|b| b.uri("/api/chat")), Ok(()));
+        assert_eq!(check(|b| b.header("host", "a:1")), Err(HeadError::Host));
+        assert_eq!(check(|b| b.uri("https://b/api/chat")), Err(HeadError::Host));
+        assert_eq!(check(|b| b.uri("https://u@a:1/api/chat")), Err(HeadError::Host));
+        assert_eq!(check(|b| b.uri("a:1").method("CONNECT")), Err(HeadError::Target));
+        for name in HOPS {
+            let (mut parts, ()) = Request::builder()
+                .version(Version::HTTP_2)
+                .uri("https://a/")
+                .body(())
+                .unwrap()
+                .into_parts();
+            parts.headers.insert(name, "x".parse().unwrap());
+            assert_eq!(Head::check(&parts).unwrap_err(), HeadError::Hop, "{name}");
+        }
+        assert_eq!(check(|b| b.header("te", "gzip")), Err(HeadError::Hop));
+        for length in ["+3", "", "3,3", "9999999999999999999"] {
+            let (mut parts, ()) = Request::builder()
+                .version(Version::HTTP_2)
+                .uri("https://a/")
+                .body(())
+                .unwrap()
+                .into_parts();
+            parts.headers.insert("content-length", length.parse().unwrap());
+            assert_eq!(Head::check(&parts).unwrap_err(), HeadError::Length, "{length}");
+        }
+        assert_eq!(
+            check(|b| b.header("content-length", "3").header("content-length", "3")),
+            Err(HeadError::Length)
+        );
+        let (parts, ()) = Request::builder()
+            .version(Version::HTTP_2)
+            .body(())
+            .unwrap()
+            .into_parts();
+        assert_eq!(check_ended(&parts, false), Err(HeadError::Body));
+        assert_eq!(check_ended(&parts, true), Ok(()));
     }
 
     #[test]

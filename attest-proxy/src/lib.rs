@@ -4,7 +4,7 @@
 //! The way of a request: [`wire`] (framing, deadlines) -> [`head`] -> [`gate`] (pure decision over [`view`], the
 //! registry as [`follow`] knows it) -> [`receive`] -> [`attest`] (evidence and its record) -> [`body`] (policy) ->
 //! [`forward`] over [`upstream`]. [`service`] holds it together, [`respond`] is the one place where a refusal becomes an
-//! answer, [`server`] listens. The library is there for `main` and for the tests; nothing else depends on it.
+//! answer, [`server`] listens (`listener`: its connections). The library is there for `main` and for the tests; nothing else depends on it.
 
 pub mod account;
 pub mod attest;
@@ -17,11 +17,14 @@ pub mod config;
 pub mod endpoints;
 pub mod follow;
 pub mod forward;
+pub mod forwarded;
 pub mod gate;
 pub mod head;
 pub mod keys;
+pub mod listener;
 pub mod listing;
 pub mod log;
+pub mod memory;
 pub mod meter;
 pub mod metrics;
 pub mod operators;

@@ -1,8 +1,8 @@
-//! `attest-proxy`, the program: no core dumps, then the command line.
+//! `attest-proxy`, the program: no core dumps, all descriptors, then the command line.
 
 use std::process::ExitCode;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
 fn main() -> ExitCode {
     // Keys and pre-shared keys are in memory: no core file, and no reading of /proc/PID/mem by the same user. Where the
@@ -15,5 +15,14 @@ fn main() -> ExitCode {
         },
     );
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    // A connection is a descriptor: as many as the system lets us have.
+    let descriptors = getrlimit(Resource::Nofile);
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: descriptors.maximum,
+            ..descriptors
+        },
+    );
     attest_proxy::cli::run()
 }

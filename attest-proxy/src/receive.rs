@@ -1,7 +1,8 @@
 //! A request's body, whole, within its bounds.
 //!
-//! Owns: how long and how large a body may be. A stranger never gets here: the head was admitted before.
-//! Trailers are dropped (and refused by the framing's watch).
+//! Owns: how long, how slowly and how large a body may come, and what all of them together may take. A stranger never gets
+//! here: the head was admitted before.
+//! Refuses: trailers, which HTTP/1's framing watch has refused already.
 
 use std::time::Duration;
 
@@ -10,7 +11,12 @@ use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use protocol::Refusal;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    config::Limits,
+    memory::{Budget, Exhausted, Share},
+};
 
 /// Why there is no body.
 #[derive(Debug, thiserror::Error)]
@@ -20,10 +26,19 @@ pub enum ReceiveError {
     TooLarge(usize),
     /// Not all of it came in time.
     #[error("the body did not come within {0:?}")]
-    Slow(Duration),
+    Late(Duration),
+    /// It came too slowly.
+    #[error("the body came slower than {0} bytes per second")]
+    Slow(usize),
     /// The client broke off, or its chunks are malformed.
     #[error("the body broke off: {0}")]
     Broken(hyper::Error),
+    /// Fields after the body.
+    #[error("trailers")]
+    Trailers,
+    /// There is no room for it beside the others.
+    #[error(transparent)]
+    NoRoom(#[from] Exhausted),
 }
 
 impl ReceiveError {
@@ -32,12 +47,21 @@ impl ReceiveError {
     pub const fn refusal(&self) -> Refusal {
         match self {
             Self::TooLarge(_) => Refusal::BodyTooLarge,
-            Self::Slow(_) | Self::Broken(_) => Refusal::RequestMalformed,
+            Self::Late(_) | Self::Slow(_) | Self::Broken(_) | Self::Trailers => Refusal::RequestMalformed,
+            Self::NoRoom(_) => Refusal::Overloaded,
         }
     }
 }
 
-/// Reads a body of at most `limit` bytes, within `time`.
+/// A body that is all there, and its share of the memory for bodies: hold it for as long as the body is.
+#[derive(Debug)]
+pub struct Received {
+    /// The body.
+    pub bytes: Bytes,
+    _share: Share,
+}
+
+/// Reads a body of at most `limit` bytes.
 ///
 /// # Errors
 /// [`ReceiveError`]; the rest of the body is not read.
@@ -45,10 +69,15 @@ pub async fn receive(
     headers: &HeaderMap,
     body: Incoming,
     limit: usize,
-    time: Duration,
-) -> Result<Bytes, ReceiveError> {
+    limits: &Limits,
+    budget: &Budget,
+) -> Result<Received, ReceiveError> {
+    let mut share = budget.share();
     if body.is_end_stream() {
-        return Ok(Bytes::new());
+        return Ok(Received {
+            bytes: Bytes::new(),
+            _share: share,
+        });
     }
     let announced = headers
         .get(header::CONTENT_LENGTH)
@@ -56,32 +85,79 @@ pub async fn receive(
     if announced.is_some_and(|length| length > limit) {
         return Err(ReceiveError::TooLarge(limit));
     }
-    match timeout(time, collect(body, limit, announced.unwrap_or(0))).await {
-        Ok(result) => result,
-        Err(_) => Err(ReceiveError::Slow(time)),
-    }
+    let bytes = collect(body, limit, announced.unwrap_or(0), limits, &mut share).await?;
+    Ok(Received { bytes, _share: share })
 }
 
-async fn collect(mut body: Incoming, limit: usize, announced: usize) -> Result<Bytes, ReceiveError> {
+async fn collect(
+    mut body: Incoming,
+    limit: usize,
+    announced: usize,
+    limits: &Limits,
+    share: &mut Share,
+) -> Result<Bytes, ReceiveError> {
     let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(ReceiveError::Broken)?.into_data() else {
-            continue;
+    let patience = Patience::new(limits);
+    loop {
+        let Some(frame) = patience.wait(whole.len(), body.frame()).await? else {
+            return Ok(whole.freeze());
         };
-        // The common case: all of it in one piece, which needs no copy.
-        if whole.is_empty() && body.is_end_stream() {
-            return if data.len() > limit {
-                Err(ReceiveError::TooLarge(limit))
-            } else {
-                Ok(data)
-            };
-        }
+        let data = frame
+            .map_err(ReceiveError::Broken)?
+            .into_data()
+            .map_err(|_| ReceiveError::Trailers)?;
         if whole.len().saturating_add(data.len()) > limit {
             return Err(ReceiveError::TooLarge(limit));
+        }
+        // Twice: as it came, and as it goes upstream.
+        share.take(data.len().saturating_mul(2))?;
+        // The common case: all of it in one piece, which needs no copy.
+        if whole.is_empty() && body.is_end_stream() {
+            return Ok(data);
         }
         // What was announced is reserved only as it comes true, at most twice over.
         whole.reserve(data.len().max(announced.min(whole.len())));
         whole.extend_from_slice(&data);
     }
-    Ok(whole.freeze())
+}
+
+/// For how long a body is waited for: longer, the more of it has come.
+struct Patience<'a> {
+    limits: &'a Limits,
+    begun: Instant,
+}
+
+impl<'a> Patience<'a> {
+    fn new(limits: &'a Limits) -> Self {
+        Self {
+            limits,
+            begun: Instant::now(),
+        }
+    }
+
+    /// Waits for the next piece after `received` bytes.
+    async fn wait<T>(&self, received: usize, next: impl Future<Output = T>) -> Result<T, ReceiveError> {
+        let (slow, late) = self.deadlines(received);
+        timeout_at(slow.min(late), next).await.map_err(|_| {
+            if slow < late {
+                ReceiveError::Slow(self.limits.body_rate)
+            } else {
+                ReceiveError::Late(self.limits.body_timeout)
+            }
+        })
+    }
+
+    fn deadlines(&self, received: usize) -> (Instant, Instant) {
+        let micros = received.saturating_mul(1_000_000) / self.limits.body_rate.max(1);
+        let earned = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
+        let late = self
+            .begun
+            .checked_add(self.limits.body_timeout)
+            .unwrap_or(self.begun);
+        let slow = self
+            .begun
+            .checked_add(self.limits.body_grace.saturating_add(earned))
+            .unwrap_or(late);
+        (slow, late)
+    }
 }

@@ -1,31 +1,18 @@
 //! The listener: connections in, requests to the service, and an end without a dropped stream.
 //!
-//! Owns: accepting, TLS, the bound on connections, the one timer of each connection, draining. Nobody is trusted here.
-//! Refuses: more connections than may be: they are told 503 and closed. HTTP/2 and upgrades are not spoken.
-//! Limits today: no PROXY protocol, no bound per peer, no greatest age of a connection.
+//! Owns: the ports, what is reloaded, draining. Nobody is trusted here.
+//! Refuses: more connections than may be, of all or of one stranger: they are told 503 and closed.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use domain::UnixTime;
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    net::TcpListener,
+    sync::{Semaphore, mpsc, watch},
+    time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 
 use crate::{
     account::Telemetry,
@@ -36,18 +23,18 @@ use crate::{
     follow::{self, Follow},
     gate::Site,
     keys::{self, KeyError, Loaded},
+    listener::{self, Places, Shared},
+    memory::Budget,
     metrics::Metrics,
     operators,
     service::{Keys, Proxy},
-    tls::{self, TlsError},
+    tls::{self, Acceptor, TlsError},
     upstream::Upstream,
-    wire::{Conn, Guarded},
+    wire::Peer,
 };
 
 /// How many accepted quotes and signatures are remembered: 61 s of 8,000 per second, about 75 MB when full.
 const REPLAY_CAPACITY: usize = 500_000;
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -84,15 +71,6 @@ pub struct Server {
     operators: TcpListener,
 }
 
-/// A TLS acceptor that shows nothing of itself.
-struct Acceptor(TlsAcceptor);
-
-impl std::fmt::Debug for Acceptor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Acceptor")
-    }
-}
-
 impl Server {
     /// Reads keys and certificates and opens both ports. The registry is reached later, as often as it takes.
     ///
@@ -100,7 +78,7 @@ impl Server {
     /// [`StartError`].
     pub async fn bind(settings: Settings, clock: Clock) -> Result<Self, StartError> {
         let Loaded { ring, storage } = keys::load(&settings)?;
-        let tls = settings.tls.as_ref().map(tls::load).transpose()?;
+        let tls = acceptor(&settings)?;
         let clients = listen(settings.listen).await?;
         let operators = listen(settings.operator_listen).await?;
         // Times are whole seconds: what was issued in the running second may be from before the start.
@@ -126,6 +104,8 @@ impl Server {
             follow: Follow::new(settings.registry_max_age),
             replays: Replays::new(started_at, REPLAY_CAPACITY),
             upstream: Upstream::new(&settings.upstreams, &settings.limits),
+            bodies: Budget::new(settings.limits.body_memory),
+            peers: settings.peers.clone(),
             limits: settings.limits.clone(),
             metrics,
             told: Arc::new(told),
@@ -136,7 +116,7 @@ impl Server {
         Ok(Self {
             settings: Arc::new(settings),
             proxy: Arc::new(proxy),
-            tls: Arc::new(ArcSwapOption::from_pointee(tls.map(Acceptor))),
+            tls: Arc::new(ArcSwapOption::from_pointee(tls)),
             clients,
             operators,
         })
@@ -210,29 +190,29 @@ impl Server {
             sleep(Duration::from_millis(20)).await;
         }
         let (running, mut ended) = mpsc::channel::<()>(1);
-        let room = Arc::new(AtomicUsize::new(0));
+        let places = Places::new(&settings.limits);
+        let shared = Arc::new(Shared {
+            handshakes: Semaphore::new(settings.limits.handshakes.min(Semaphore::MAX_PERMITS)),
+            http2: settings.http2,
+            stop: stop.clone(),
+            proxy: Arc::clone(&proxy),
+        });
+        let mut trouble = listener::Trouble::default();
         loop {
-            let stream = tokio::select! {
-                accepted = clients.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        // Out of descriptors, most likely: those who are connected come first.
-                        tracing::error!(target: "server", error = %error, "a connection could not be accepted");
-                        sleep(Duration::from_millis(50)).await;
-                        continue;
-                    }
-                },
+            let (stream, address) = tokio::select! {
+                accepted = listener::accept(&clients, &mut trouble) => accepted,
                 () = stopped(&mut stop) => break,
             };
-            let Some(place) = Place::take(&room, &proxy) else {
-                turn_away(&stream, &proxy, tls.load().is_some());
+            let peer = Peer::of(address);
+            let tls = tls.load_full();
+            let Some(place) = places.take(&proxy) else {
+                listener::turn_away(&stream, &proxy, tls.is_some());
                 continue;
             };
-            let (proxy, tls, stop, running) =
-                (Arc::clone(&proxy), tls.load_full(), stop.clone(), running.clone());
+            let (shared, running) = (Arc::clone(&shared), running.clone());
             tokio::spawn(async move {
-                connection(stream, &proxy, tls, stop).await;
-                drop((place, running));
+                listener::run(stream, peer, place, tls, &shared).await;
+                drop(running);
             });
         }
         drop((clients, running));
@@ -260,118 +240,18 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
         .map_err(|source| StartError::Listen { address, source })
 }
 
+fn acceptor(settings: &Settings) -> Result<Option<Acceptor>, TlsError> {
+    let files = settings.tls.as_ref();
+    files.map(|files| tls::load(files, settings.http2)).transpose()
+}
+
 fn reload(settings: &Settings, proxy: &Proxy, tls: &ArcSwapOption<Acceptor>) -> Result<(), StartError> {
     let Loaded { ring, storage } = keys::load(settings)?;
-    let acceptor = settings.tls.as_ref().map(tls::load).transpose()?;
+    let acceptor = acceptor(settings)?;
     proxy.keys.store(Arc::new(Keys(ring)));
     if let (Some(audit), Some(keys)) = (&proxy.told.audit, storage.into_iter().next()) {
         audit.reopen(keys);
     }
-    tls.store(acceptor.map(|a| Arc::new(Acceptor(a))));
+    tls.store(acceptor.map(Arc::new));
     Ok(())
-}
-
-/// One of the connections that may be open.
-struct Place {
-    taken: Arc<AtomicUsize>,
-    proxy: Arc<Proxy>,
-}
-
-impl Place {
-    fn take(taken: &Arc<AtomicUsize>, proxy: &Arc<Proxy>) -> Option<Self> {
-        let before = taken.fetch_add(1, Ordering::Relaxed);
-        if before < proxy.limits.connections {
-            proxy.metrics.connected();
-            return Some(Self {
-                taken: Arc::clone(taken),
-                proxy: Arc::clone(proxy),
-            });
-        }
-        taken.fetch_sub(1, Ordering::Relaxed);
-        None
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.taken.fetch_sub(1, Ordering::Relaxed);
-        self.proxy.metrics.disconnected();
-    }
-}
-
-/// Says 503, if that takes no time, and closes.
-fn turn_away(stream: &TcpStream, proxy: &Proxy, tls: bool) {
-    use protocol::{ErrorShape, Refusal};
-    let refusal = Refusal::Overloaded;
-    proxy.metrics.turned_away();
-    if tls {
-        return;
-    }
-    let body = refusal.body(ErrorShape::Ollama);
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: {}\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{body}",
-        refusal.retry_after().unwrap_or(1),
-        body.len(),
-    );
-    // A fresh socket has room for so little; if not, closing says enough.
-    let _ = stream.try_write(answer.as_bytes());
-}
-
-async fn connection(
-    stream: TcpStream,
-    proxy: &Arc<Proxy>,
-    tls: Option<Arc<Acceptor>>,
-    stop: watch::Receiver<bool>,
-) {
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    match tls {
-        None => drive(stream, proxy, stop).await,
-        Some(tls) => {
-            if let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.0.accept(stream)).await {
-                drive(stream, proxy, stop).await;
-            }
-        }
-    }
-}
-
-async fn drive<S>(stream: S, proxy: &Arc<Proxy>, mut stop: watch::Receiver<bool>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let limits = &proxy.limits;
-    let conn = Conn::new();
-    let io = TokioIo::new(Guarded::new(stream, Arc::clone(&conn)));
-    let service = service_fn(|request| {
-        let (proxy, conn) = (Arc::clone(proxy), Arc::clone(&conn));
-        async move { Ok::<_, std::convert::Infallible>(proxy.answer(request, &conn).await) }
-    });
-    let mut served = std::pin::pin!(
-        http1::Builder::new()
-            .max_headers(limits.header_count)
-            .max_header_size(limits.header_bytes)
-            // A head must fit; bodies pass through in pieces.
-            .max_buf_size(limits.header_bytes.max(64 << 10))
-            .serve_connection(io, service)
-    );
-    let shortest = limits
-        .header_timeout
-        .min(limits.idle_timeout)
-        .min(limits.write_stall);
-    let mut tick = interval((shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1)));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            // Errors are the client's: it left, or its bytes are no HTTP, which hyper has answered.
-            _ = served.as_mut() => return,
-            _ = tick.tick() => if conn.overdue(limits).is_some() { return },
-            () = stopped(&mut stop), if !draining => {
-                draining = true;
-                served.as_mut().graceful_shutdown();
-            }
-        }
-    }
 }

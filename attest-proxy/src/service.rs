@@ -15,7 +15,7 @@ use bytes::Bytes;
 use domain::{Sha256Digest, UnixTime};
 use evidence::{Attachments, Evidence};
 use http::{Request, Response, request::Parts};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use protocol::{KeyRing, Refusal, binding::Binding, nonce::Nonce};
 use ring::rand::SystemRandom;
 
@@ -24,12 +24,13 @@ use crate::{
     attest::{self, Claim, Replays, Shown},
     body,
     clock::Clock,
-    config::Limits,
+    config::{Limits, Peers},
     endpoints::SESSION_BODY,
     follow::Follow,
-    forward,
+    forward, forwarded,
     gate::{self, Admit, Grant, Proof, Refused, Site, Who, World},
-    head::Head,
+    head::{Head, HeadError, check_ended},
+    memory::Budget,
     metrics::Metrics,
     receive::receive,
     respond::{self, Body},
@@ -52,6 +53,10 @@ pub struct Proxy {
     pub replays: Replays,
     /// The model server.
     pub upstream: Upstream,
+    /// Who speaks for others.
+    pub peers: Peers,
+    /// Memory for bodies.
+    pub bodies: Budget,
     /// Bounds.
     pub limits: Limits,
     /// Counters.
@@ -93,7 +98,8 @@ impl Proxy {
     pub async fn answer(&self, request: Request<Incoming>, conn: &Arc<Conn>) -> Response<Body> {
         let busy = conn.busy();
         let (parts, body) = request.into_parts();
-        let mut account = self.told.begin(&parts, None);
+        let client = forwarded::client(conn.peer(), &parts.headers, &self.peers);
+        let mut account = self.told.begin(&parts, Some(client));
         let response = match self.work(&parts, body, conn, &mut account).await {
             Ok(Admitted { response, who }) => {
                 account.admitted(who, response.status().as_u16());
@@ -122,7 +128,8 @@ impl Proxy {
     ) -> Result<Admitted, Refused> {
         let begun = Instant::now();
         account.writable()?;
-        let head = check(parts, conn)?;
+        let head = check(parts, conn, &self.limits)?;
+        check_ended(parts, body.is_end_stream()).map_err(|e| malformed(&e))?;
         let decided = self.decide(&head);
         account.spend(begun);
         let mut admit = decided?;
@@ -144,12 +151,13 @@ impl Proxy {
             Grant::OpenSession => SESSION_BODY.min(self.limits.body_bytes),
             _ => self.limits.body_bytes,
         };
-        let body = receive(&parts.headers, body, limit, self.limits.body_timeout)
+        let received = receive(&parts.headers, body, limit, &self.limits, &self.bodies)
             .await
             .map_err(|e| Refused::of(e.refusal(), (&admit.psk, &admit.device), e))?;
+        let body = &received.bytes;
         // A body that broke the framing is known by now. And while it came, the registry may have changed.
         let begun = Instant::now();
-        check(parts, conn)?;
+        check(parts, conn, &self.limits)?;
         if !self.is_current(&admit) {
             admit = self.decide(&head)?;
         }
@@ -157,13 +165,13 @@ impl Proxy {
         let who = (&psk, &device);
         let response = match to {
             Grant::Upstream(route, proof) => {
-                let proven = self.prove(&head, &body, proof, who).await;
+                let proven = self.prove(&head, body, proof, who).await;
                 account.spend(begun);
                 proven?;
-                self.forward(&head, route, &body, who, account).await?
+                self.forward(&head, route, body, who, account).await?
             }
             Grant::OpenSession | Grant::Challenge => {
-                let opened = self.open_session(&body, who).await;
+                let opened = self.open_session(body, who).await;
                 account.spend(begun);
                 opened?
             }
@@ -323,10 +331,17 @@ fn unusable((psk, device): Known<'_>) -> Refused {
 }
 
 /// Framing and head.
-fn check<'a>(parts: &'a Parts, conn: &Conn) -> Result<Head<'a>, Refused> {
-    let malformed = |why: &dyn std::fmt::Display| Refused::new(Refusal::RequestMalformed, Who::Nobody, why);
+fn check<'a>(parts: &'a Parts, conn: &Conn, limits: &Limits) -> Result<Head<'a>, Refused> {
     if let Some(violation) = conn.violation() {
         return Err(malformed(&violation));
     }
+    // Of HTTP/1, hyper has counted them.
+    if parts.headers.len() > limits.header_count {
+        return Err(malformed(&HeadError::Count(limits.header_count)));
+    }
     Head::check(parts).map_err(|e| malformed(&e))
+}
+
+fn malformed(why: &dyn std::fmt::Display) -> Refused {
+    Refused::new(Refusal::RequestMalformed, Who::Nobody, why)
 }

@@ -1,16 +1,36 @@
 //! TLS towards clients: rustls with ring, certificates from PEM files.
 //!
-//! Owns: the server's configuration: TLS 1.2 and 1.3, `http/1.1` alone in ALPN, no client certificates yet.
+//! Owns: the server's configuration: TLS 1.2 and 1.3, `h2` and `http/1.1` in ALPN.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fmt, io, path::PathBuf, sync::Arc};
 
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::config::Tls;
+
+/// What makes TLS of a client's connection; it shows nothing of itself.
+pub struct Acceptor(TlsAcceptor);
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Acceptor")
+    }
+}
+
+impl Acceptor {
+    /// A handshake.
+    ///
+    /// # Errors
+    /// The client's, or those of its connection.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        self.0.accept(stream).await
+    }
+}
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -33,11 +53,11 @@ pub enum TlsError {
     Unusable(rustls::Error),
 }
 
-/// Reads certificate and key.
+/// Reads certificate and key. `http2`: whether it is offered.
 ///
 /// # Errors
 /// [`TlsError`], naming the file.
-pub fn load(tls: &Tls) -> Result<TlsAcceptor, TlsError> {
+pub fn load(tls: &Tls, http2: bool) -> Result<Acceptor, TlsError> {
     let failed = |what, path: &PathBuf| {
         let path = path.clone();
         move |source| TlsError::Pem { what, path, source }
@@ -56,6 +76,11 @@ pub fn load(tls: &Tls) -> Result<TlsAcceptor, TlsError> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(TlsError::Unusable)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    let offered: &[&[u8]] = if http2 {
+        &[b"h2", b"http/1.1"]
+    } else {
+        &[b"http/1.1"]
+    };
+    config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+    Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
 }

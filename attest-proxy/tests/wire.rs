@@ -169,7 +169,14 @@ async fn malformed_requests_end_here() {
         ("CONNECT", "CONNECT b:80 HTTP/1.1\r\nHost: a\r\n{K}\r\n"),
         ("an asterisk", "OPTIONS * HTTP/1.1\r\nHost: a\r\n{K}\r\n"),
         ("a fragment", "GET /api/version#x HTTP/1.1\r\nHost: a\r\n{K}\r\n"),
-        ("HTTP/2 by prior knowledge", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        (
+            "HTTP/2 by prior knowledge, not quite",
+            "PRI * HTTP/2.0\r\n\r\nSX\r\n\r\n",
+        ),
+        (
+            "PROXY of a stranger",
+            "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\nGET /api/version HTTP/1.1\r\nHost: a\r\n{K}\r\n",
+        ),
         ("HTTP/3.0", "GET /api/version HTTP/3.0\r\nHost: a\r\n{K}\r\n"),
         ("HTTP/0.9", "GET /api/version\r\n"),
         // Fields.

@@ -7,6 +7,7 @@
 mod diagnostic;
 mod limits;
 mod observe;
+mod peers;
 mod settings;
 mod units;
 mod upstreams;
@@ -14,6 +15,7 @@ mod upstreams;
 pub use diagnostic::Diagnostic;
 pub use limits::Limits;
 pub use observe::{AuditSettings, Collector, Fsync, OnFailure, TraceSettings};
+pub use peers::{Cidr, ForwardedHeader, InvalidCidr, Peers};
 pub use settings::{FleetKeyFile, PreviousFleetKeyFile, RegistryTls, RegistryUser, Settings, Tls};
 pub use units::{InvalidUpstream, UpstreamUrl};
 pub use upstreams::{UpstreamServer, Upstreams};

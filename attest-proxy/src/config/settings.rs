@@ -18,6 +18,7 @@ use super::{
     Diagnostic, Limits,
     limits::RawLimits,
     observe::{AuditSettings, RawAudit, RawSnapshot, RawTraces, TraceSettings},
+    peers::{Cidr, ForwardedHeader, Peers},
     units::{UpstreamUrl, duration},
     upstreams::{RawQueue, RawUpstream, RawUpstreams, Upstreams, default_poll},
 };
@@ -58,6 +59,10 @@ pub struct Settings {
     pub registry_snapshot: Option<PathBuf>,
     /// What is logged, where the command line does not say.
     pub log_level: Option<Verbosity>,
+    /// Whether HTTP/2 is spoken beside HTTP/1.1.
+    pub http2: bool,
+    /// Who speaks for others.
+    pub peers: Peers,
     /// Bounds.
     pub limits: Limits,
 }
@@ -139,6 +144,14 @@ struct Raw {
     traces: Option<Spanned<RawTraces>>,
     registry_snapshot: Option<RawSnapshot>,
     log_level: Option<Verbosity>,
+    #[serde(default = "yes")]
+    http2: bool,
+    #[serde(default)]
+    trusted_peers: Vec<Cidr>,
+    #[serde(default)]
+    proxy_protocol: Vec<Cidr>,
+    #[serde(default)]
+    forwarded_header: ForwardedHeader,
     #[serde(default = "default_limits")]
     limits: Spanned<RawLimits>,
 }
@@ -153,6 +166,10 @@ struct RawPreviousKey {
 
 const fn default_max_age() -> Duration {
     Duration::from_secs(30)
+}
+
+const fn yes() -> bool {
+    true
 }
 
 fn default_limits() -> Spanned<RawLimits> {
@@ -216,6 +233,12 @@ impl Settings {
             traces: checked(&file, raw.traces, RawTraces::check)?,
             registry_snapshot: raw.registry_snapshot.map(|snapshot| dir.join(snapshot.file)),
             log_level: raw.log_level,
+            http2: raw.http2,
+            peers: Peers {
+                trusted: raw.trusted_peers,
+                proxy_protocol: raw.proxy_protocol,
+                forwarded: raw.forwarded_header,
+            },
             limits,
         })
     }
@@ -390,6 +413,16 @@ mod tests {
                 "registry-max-age = \"30s\"",
                 "registry-max-age = \"3days\"",
                 "1ms to 1day",
+            ),
+            (
+                "# trusted-peers = []",
+                "trusted-peers = [\"10.0.0.1/8\"]",
+                "write 10.0.0.0/8",
+            ),
+            (
+                "# forwarded-header = \"x-forwarded-for\"",
+                "forwarded-header = \"x-real-ip\"",
+                "unknown variant",
             ),
             ("# connections = 4096", "connections = 0", "at least 1"),
             ("# [audit]", "[audit]\nfile = \"a\"\nqueue = 1", "`queue` is"),

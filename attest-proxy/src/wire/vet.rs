@@ -33,6 +33,12 @@ pub enum Violation {
     /// Fields after the last chunk.
     #[error("trailers")]
     Trailer,
+    /// HTTP/2: more frames that move nothing than a client has any use for.
+    #[error("a flood of frames")]
+    Flood,
+    /// HTTP/2: a head that is too long, or does not end.
+    #[error("a header block that is too long")]
+    HeaderBlock,
 }
 
 /// How much of a line is kept to be looked at. Longer names than ours are not looked at; values of the two length

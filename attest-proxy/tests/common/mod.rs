@@ -13,6 +13,7 @@
 
 pub mod client;
 pub mod forge;
+pub mod http2;
 pub mod program;
 
 use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};

@@ -24,7 +24,15 @@ pub struct Running {
     pub child: Child,
     pub address: SocketAddr,
     pub operators: SocketAddr,
-    log: std::thread::JoinHandle<String>,
+    log: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Of a test that failed, nothing stays behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Running {
@@ -70,7 +78,7 @@ impl Running {
             child,
             address,
             operators,
-            log,
+            log: Some(log),
         }
     }
 
@@ -86,7 +94,7 @@ impl Running {
     pub fn end(mut self) -> (i32, String) {
         self.signal("-TERM");
         let code = self.child.wait().unwrap().code().unwrap();
-        (code, self.log.join().unwrap())
+        (code, self.log.take().unwrap().join().unwrap())
     }
 }
 

@@ -1,0 +1,112 @@
+//! One connection of HTTP/2.
+//!
+//! Owns: the bounds that hyper is given, and the end of the connection: idle, it is told to go (GOAWAY) and closed; old, or
+//! at the program's end, it is told, and its streams end by themselves.
+//! Refuses: extended CONNECT. What floods (frames that cost us and move nothing, header blocks without an end) is ended
+//! by the watch over the frames, below hyper.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::header;
+use hyper::{server::conn::http2, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::time::sleep;
+
+use super::{
+    Stream,
+    pace::{Event, Pace},
+    streams::Streams,
+};
+use crate::{
+    service::Proxy,
+    wire::{Conn, Framed, Overdue},
+};
+
+/// What a client may send of one body, and of all bodies of a connection, before we have read it.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
+/// What of an answer is kept for a client that has not opened its window.
+const SEND_BUFFER: usize = 64 << 10;
+/// Streams that a client reset before they were answered (CVE-2023-44487), and that we reset for its errors.
+const RESETS: usize = 20;
+/// What a head may have on the wire beyond its bound before the connection is ended; up to there, it is answered 431.
+const BLOCK_MORE: usize = 4 << 10;
+/// How long a connection that was told to go may take to do so, when nothing runs on it.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Serves a connection to its end. `read`: what was read of it already.
+pub(super) async fn serve<S: Stream>(
+    stream: S,
+    read: Bytes,
+    conn: &Arc<Conn>,
+    pace: Pace,
+    proxy: &Arc<Proxy>,
+) {
+    let limits = &proxy.limits;
+    let conn = conn.multiplexed();
+    let mut pace = pace.of(Arc::clone(&conn));
+    let streams = Streams::new(conn.opened(), limits.write_stall);
+    let io = Framed::new(
+        stream,
+        read,
+        Arc::clone(&conn),
+        limits.header_bytes.saturating_add(BLOCK_MORE),
+    );
+    let opening = streams.clone();
+    let service = service_fn(|request| {
+        let (proxy, conn, streams) = (Arc::clone(proxy), Arc::clone(&conn), opening.clone());
+        let flow = streams.open();
+        async move {
+            let mut response = proxy.answer(request, &conn).await;
+            // What a refusal says of HTTP/1's connection has no place here.
+            response.headers_mut().remove(header::CONNECTION);
+            Ok::<_, std::convert::Infallible>(response.map(|body| streams.watch(body, flow)))
+        }
+    });
+    let mut served = pin!(
+        http2::Builder::new(streams)
+            .max_concurrent_streams(limits.http2_streams)
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(RESETS)
+            .max_local_error_reset_streams(RESETS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .serve_connection(TokioIo::new(io), service)
+    );
+    if pace.finishing() {
+        served.as_mut().graceful_shutdown();
+    }
+    let idle = poll_fn(|cx| {
+        loop {
+            // Errors are the client's.
+            if served.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            match pace.poll(cx, limits, false) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Event::Overdue(overdue)) => return Poll::Ready(overdue == Overdue::Idle),
+                Poll::Ready(Event::Finish | Event::Quiet) => served.as_mut().graceful_shutdown(),
+            }
+        }
+    });
+    if idle.await {
+        served.as_mut().graceful_shutdown();
+        let begun = Instant::now();
+        let mut patience = pin!(sleep(FAREWELL));
+        poll_fn(|cx| {
+            if served.as_mut().poll(cx).is_ready() || begun.elapsed() > FAREWELL {
+                return Poll::Ready(());
+            }
+            patience.as_mut().poll(cx)
+        })
+        .await;
+    }
+}
