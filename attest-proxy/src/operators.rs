@@ -160,6 +160,7 @@ fn gauges(proxy: &Proxy, ready: bool) -> Gauges {
         registry_age,
         registry_max_age: proxy.follow.max_age(),
         in_flight: proxy.upstream.in_flight(),
+        upstream: proxy.upstream.gauges(),
         ready,
         audit: proxy.told.audit.as_ref().map(Audit::state),
     }

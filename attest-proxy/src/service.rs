@@ -35,7 +35,7 @@ use crate::{
     receive::receive,
     respond::{self, Body},
     routes::Forward,
-    upstream::Upstream,
+    upstream::{Upstream, Waited},
     view::Found,
     wire::Conn,
 };
@@ -309,6 +309,9 @@ impl Proxy {
             // Whoever may be used no longer waits no longer, and nobody works for it.
             () = lease.over() => return Err(unusable(who)),
         };
+        if let Some(Waited(waited)) = response.extensions().get() {
+            self.metrics.queued(*waited);
+        }
         // The upstream took its time. Who was suspended meanwhile is refused while a refusal can still be said; later the lease
         // can only cut the answer off.
         if !matches!(

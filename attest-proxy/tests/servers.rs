@@ -421,6 +421,15 @@ async fn a_device_that_asks_for_much_does_not_keep_others_waiting() {
             text.get(at..).unwrap().split('?').next().unwrap().to_owned()
         })
         .collect();
+    let metrics = common::ask(rig.operators, "GET", "/metrics", &[], "")
+        .await
+        .text();
+    for line in [
+        "attest_proxy_queue_wait_seconds_count 6",
+        "attest_proxy_upstream_servers{standing=\"well\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
     assert_eq!(
         order,
         [

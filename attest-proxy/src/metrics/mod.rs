@@ -19,7 +19,11 @@ use protocol::Refusal;
 pub use histogram::Histogram;
 use text::{PREFIX, Text};
 
-use crate::{account::RouteKind, audit::AuditState};
+use crate::{
+    account::RouteKind,
+    audit::AuditState,
+    upstream::{Standing, UpstreamGauges},
+};
 
 /// Upper bounds of the decision histogram, in microseconds.
 const DECISIONS: &[u64] = &[50, 100, 250, 500, 1_000, 5_000, 25_000, 250_000];
@@ -94,6 +98,8 @@ pub struct Gauges {
     pub registry_max_age: Duration,
     /// Requests in flight to the upstream.
     pub in_flight: usize,
+    /// The model servers and the queue in front of them.
+    pub upstream: UpstreamGauges,
     /// Whether the process takes requests.
     pub ready: bool,
     /// How the audit log does, where there is one.
@@ -382,6 +388,28 @@ impl Metrics {
             "upstream_requests_in_flight",
             "Requests in flight to the upstream.",
             gauges.in_flight,
+        )?;
+        let upstream = &gauges.upstream;
+        let name = "upstream_servers";
+        text.family(name, "gauge", "Model servers, by how they stand.")?;
+        for (standing, count) in Standing::ALL.iter().zip(upstream.standing) {
+            text.sample(name, &format!("standing=\"{}\"", standing.as_str()), count)?;
+        }
+        text.gauge(
+            "upstream_queue_requests",
+            "Requests that wait for a place on a server.",
+            upstream.queued,
+        )?;
+        text.gauge(
+            "upstream_queue_bytes",
+            "Bytes of the bodies of requests that wait.",
+            upstream.queued_bytes,
+        )?;
+        text.single(
+            "upstream_retries_total",
+            "counter",
+            "Requests that were sent a second time.",
+            upstream.retries,
         )
     }
 }
@@ -436,6 +464,12 @@ mod tests {
         registry_age: Some(Duration::from_millis(1500)),
         registry_max_age: Duration::from_secs(30),
         in_flight: 2,
+        upstream: UpstreamGauges {
+            standing: [4, 3, 2, 1],
+            queued: 6,
+            queued_bytes: 7,
+            retries: 8,
+        },
         ready: true,
         audit: Some(AuditState {
             lines: 1,
@@ -474,6 +508,11 @@ mod tests {
             "attest_proxy_request_duration_seconds_count{route=\"read\"} 0",
             "attest_proxy_time_to_first_byte_seconds_bucket{le=\"0.05\"} 1",
             "attest_proxy_queue_wait_seconds_count 1",
+            "attest_proxy_upstream_servers{standing=\"well\"} 4",
+            "attest_proxy_upstream_servers{standing=\"gone\"} 1",
+            "attest_proxy_upstream_queue_requests 6",
+            "attest_proxy_upstream_queue_bytes 7",
+            "attest_proxy_upstream_retries_total 8",
             "attest_proxy_response_bytes_total 9",
             "attest_proxy_tokens_total{kind=\"output\"} 6",
             "attest_proxy_audit_sequence 3",

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use domain::DeviceId;
@@ -52,6 +52,7 @@ pub(super) struct Permit {
     device: Option<DeviceId>,
     /// Whether it is known what the server made of it.
     settled: bool,
+    waited: Option<Duration>,
 }
 
 /// A place in the queue. Dropped, it is given up, and so is what was granted meanwhile.
@@ -106,10 +107,13 @@ impl Gate {
         let Some(granted) = waiting.granted.as_mut() else {
             return Err(UpstreamError::NoServer);
         };
+        let since = Instant::now();
         match timeout(self.wait, granted).await {
             Ok(Ok(server)) => {
                 waiting.granted = None;
-                Ok(self.permit(server, Some(ask.device)))
+                let mut permit = self.permit(server, Some(ask.device));
+                permit.waited = Some(since.elapsed());
+                Ok(permit)
             }
             Ok(Err(_)) => Err(UpstreamError::NoServer),
             Err(_) => {
@@ -196,6 +200,7 @@ impl Gate {
             server,
             device: device.cloned(),
             settled: false,
+            waited: None,
         }
     }
 
@@ -285,6 +290,11 @@ fn chosen(
 impl Permit {
     pub(super) const fn server(&self) -> &Arc<Server> {
         &self.server
+    }
+
+    /// How long it was waited for, if it was.
+    pub(super) const fn waited(&self) -> Option<Duration> {
+        self.waited
     }
 
     /// The server answered.

@@ -31,6 +31,9 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Well, Self::Ejected, Self::Trial, Self::Gone];
+
     /// One word for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -238,8 +241,7 @@ mod tests {
 
     #[test]
     fn every_standing_has_its_word() {
-        let words =
-            [Standing::Well, Standing::Ejected, Standing::Trial, Standing::Gone].map(Standing::as_str);
+        let words = Standing::ALL.map(Standing::as_str);
         assert_eq!(words, ["well", "ejected", "trial", "gone"]);
     }
 }

@@ -137,6 +137,23 @@ pub struct Ask<'a> {
     pub dialect: Dialect,
 }
 
+/// What is measured of the servers and the queue when it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamGauges {
+    /// Servers, by their standing, in the order of [`Standing::ALL`].
+    pub standing: [usize; 4],
+    /// Requests that wait for a place.
+    pub queued: usize,
+    /// Bytes of their bodies.
+    pub queued_bytes: usize,
+    /// Requests that were sent a second time, since the start.
+    pub retries: u64,
+}
+
+/// How long a request waited for its place: an extension of its answer, where it had to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waited(pub Duration);
+
 /// The model servers.
 #[derive(Debug)]
 pub struct Upstream {
@@ -171,6 +188,19 @@ impl Upstream {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.gate.load().0
+    }
+
+    /// Servers and queue in numbers.
+    #[must_use]
+    pub fn gauges(&self) -> UpstreamGauges {
+        let (_, queued, queued_bytes) = self.gate.load();
+        let servers = self.servers();
+        UpstreamGauges {
+            standing: Standing::ALL.map(|standing| servers.iter().filter(|s| s.standing == standing).count()),
+            queued,
+            queued_bytes,
+            retries: self.retries(),
+        }
     }
 
     /// Requests that wait for a place, and the bytes of their bodies.
@@ -335,7 +365,10 @@ impl Upstream {
         permit: Permit,
         (response, link): (Response<Incoming>, Link),
     ) -> Response<Stream> {
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        if let Some(waited) = permit.waited() {
+            parts.extensions.insert(Waited(waited));
+        }
         let form = Form::of(ask.dialect, &parts.headers);
         let stream = Stream::new(body, link, permit, self.limits.chunk_timeout, form);
         Response::from_parts(parts, stream)
