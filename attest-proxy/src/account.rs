@@ -24,6 +24,7 @@ use crate::{
     audit::{self, Audit, Place},
     gate::{Admit, Grant, Proof, Refused, Who},
     log,
+    meter::Tally,
     metrics::Metrics,
     routes::{Class, Forward},
     verdict::Verdict,
@@ -141,6 +142,7 @@ impl Telemetry {
             first: None,
             bytes: 0,
             tokens: None,
+            tally: None,
             complete: false,
             broken: None,
         })
@@ -182,6 +184,7 @@ pub struct Account {
     pub(crate) first: Option<Duration>,
     pub(crate) bytes: u64,
     pub(crate) tokens: Option<(u64, u64)>,
+    tally: Option<Arc<Tally>>,
     pub(crate) complete: bool,
     pub(crate) broken: Option<Refusal>,
 }
@@ -306,9 +309,9 @@ impl Account {
         self.broken = Some(refusal);
     }
 
-    /// What the model took and gave.
-    pub const fn counted(&mut self, prompt: u64, output: u64) {
-        self.tokens = Some((prompt, output));
+    /// Where it will stand what the model took and gave.
+    pub fn counts(&mut self, tally: Arc<Tally>) {
+        self.tally = Some(tally);
     }
 
     /// Why an admitted request got no answer, or half of one.
@@ -354,6 +357,7 @@ impl Account {
     }
 
     fn finish(&mut self) {
+        self.tokens = self.tally.as_ref().and_then(|tally| tally.get());
         let went_upstream = self.end_place.is_some();
         self.audit_decision();
         let took = self.started.elapsed();

@@ -25,6 +25,7 @@ use tokio::{sync::watch, time::sleep};
 use crate::{
     clock::Clock,
     config::Settings,
+    meter::Meters,
     registry_options,
     view::{Found, View},
 };
@@ -44,6 +45,7 @@ pub struct Follow {
     /// Milliseconds after `started` of the last sign of life, plus one; 0: none yet.
     alive: AtomicU64,
     max_age: Duration,
+    meters: Arc<Meters>,
 }
 
 /// The time for which a device may be answered: comes to its end when the registry says so.
@@ -81,7 +83,7 @@ pub enum Standing {
 impl Follow {
     /// Nothing is known yet.
     #[must_use]
-    pub fn new(max_age: Duration) -> Arc<Self> {
+    pub fn new(max_age: Duration, meters: Arc<Meters>) -> Arc<Self> {
         Arc::new(Self {
             view: ArcSwap::default(),
             changed: watch::Sender::new(()),
@@ -89,6 +91,7 @@ impl Follow {
             started: Instant::now(),
             alive: AtomicU64::new(0),
             max_age,
+            meters,
         })
     }
 
@@ -149,6 +152,7 @@ impl Follow {
         match update {
             Update::Snapshot(snapshot) => {
                 let before = self.view.load_full();
+                self.meters.snapshot(&snapshot);
                 let view = View::new(snapshot, &before);
                 tell_trouble(&before, &view);
                 let (usable, unusable) = view.count();
@@ -161,8 +165,8 @@ impl Follow {
                     device.last_seen().advance(seen);
                 }
             }
-            // What was spent is the meters' business; see `server`.
-            Update::Spent(..) | Update::Alive => {}
+            Update::Spent(device, spent) => self.meters.told(&device, spent),
+            Update::Alive => {}
         }
         let at = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.alive.store(at.saturating_add(1), Ordering::Release);

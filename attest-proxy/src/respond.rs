@@ -10,13 +10,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use protocol::{ErrorShape, Refusal, headers, nonce::Nonce};
 
 use crate::{
     account::Account,
     follow::Lease,
+    meter::{Over, Quota},
     upstream::{Observe, Stream, StreamError},
     wire::Busy,
 };
@@ -160,7 +161,12 @@ impl HttpBody for Body {
 
 /// The answer to a refused request. `challenge` is there where the refusal wants one and the device is known.
 #[must_use]
-pub fn refuse(refusal: Refusal, path: &str, challenge: Option<&Nonce>) -> Response<Body> {
+pub fn refuse(
+    refusal: Refusal,
+    path: &str,
+    challenge: Option<&Nonce>,
+    over: Option<&Over>,
+) -> Response<Body> {
     let shape = if path.starts_with("/v1/") {
         ErrorShape::OpenAi
     } else {
@@ -169,7 +175,10 @@ pub fn refuse(refusal: Refusal, path: &str, challenge: Option<&Nonce>) -> Respon
     let mut response = json(refusal.body(shape).into_bytes());
     *response.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
     let fields = response.headers_mut();
-    if let Some(seconds) = refusal.retry_after() {
+    if let Some(over) = over {
+        fields.insert(header::RETRY_AFTER, over.retry_after.into());
+        tell_quota(fields, over.quota);
+    } else if let Some(seconds) = refusal.retry_after() {
         fields.insert(header::RETRY_AFTER, seconds.into());
     }
     if let Some(nonce) = challenge
@@ -181,6 +190,17 @@ pub fn refuse(refusal: Refusal, path: &str, challenge: Option<&Nonce>) -> Respon
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Says where a device stands with a limit (draft-ietf-httpapi-ratelimit-headers-06).
+pub fn tell_quota(fields: &mut HeaderMap, quota: Quota) {
+    for (name, value) in [
+        ("ratelimit-limit", quota.limit),
+        ("ratelimit-remaining", quota.remaining),
+        ("ratelimit-reset", quota.reset),
+    ] {
+        fields.insert(HeaderName::from_static(name), value.into());
+    }
 }
 
 /// An answer of our own, in JSON, that nobody may keep.
@@ -200,7 +220,7 @@ mod tests {
     #[test]
     fn every_refusal_has_its_row() {
         for refusal in Refusal::ALL.iter().copied() {
-            let response = refuse(refusal, "/api/chat", None);
+            let response = refuse(refusal, "/api/chat", None, None);
             assert_eq!(response.status().as_u16(), refusal.status());
             assert_eq!(
                 response.headers().contains_key("retry-after"),

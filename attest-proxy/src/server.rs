@@ -25,6 +25,7 @@ use crate::{
     keys::{self, KeyError, Loaded},
     listener::{self, Places, Shared},
     memory::Budget,
+    meter::{Meters, share},
     metrics::Metrics,
     operators,
     service::{Keys, Proxy},
@@ -35,6 +36,8 @@ use crate::{
 
 /// How many accepted quotes and signatures are remembered: 61 s of 8,000 per second, about 75 MB when full.
 const REPLAY_CAPACITY: usize = 500_000;
+/// How long the last sums of what devices spent may take on their way to the registry.
+const LAST_WRITE: Duration = Duration::from_secs(2);
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -95,13 +98,15 @@ impl Server {
         let mut instance = [0; 4];
         random.fill(&mut instance).map_err(|_| StartError::NoRandomness)?;
         let told = Telemetry::new(Arc::clone(&metrics), audit, u32::from_be_bytes(instance));
+        let meters = Arc::new(Meters::new(clock.clone()));
         let proxy = Proxy {
             site: Site {
                 fleet: settings.fleet.clone(),
                 audience: settings.audience.clone(),
             },
             keys: ArcSwap::from_pointee(Keys(ring)),
-            follow: Follow::new(settings.registry_max_age),
+            follow: Follow::new(settings.registry_max_age, Arc::clone(&meters)),
+            meters,
             replays: Replays::new(started_at, REPLAY_CAPACITY),
             upstream: Upstream::new(&settings.upstreams, &settings.limits),
             bodies: Budget::new(settings.limits.body_memory),
@@ -185,6 +190,7 @@ impl Server {
         let following = tokio::spawn(follow::run(Arc::clone(&proxy.follow), Arc::clone(&settings)));
         let asked = Arc::clone(&proxy);
         let asking = tokio::spawn(async move { asked.upstream.watch().await });
+        let sharing = tokio::spawn(share::run(Arc::clone(&proxy.meters), Arc::clone(&proxy.follow)));
         let operating = tokio::spawn(operators::serve(operators, Arc::clone(&proxy), stop.clone()));
         while matches!(proxy.clock, Clock::System) && proxy.clock.now() < proxy.started_at {
             sleep(Duration::from_millis(20)).await;
@@ -219,6 +225,11 @@ impl Server {
         tracing::info!(target: "server", "draining");
         if timeout(settings.limits.drain, ended.recv()).await.is_err() {
             tracing::warn!(target: "server", "connections were cut off at the end of the drain time");
+        }
+        sharing.abort();
+        if let Some(registry) = proxy.follow.registry() {
+            // What was counted since the last time; a registry that is away must not hold up the end.
+            let _ = timeout(LAST_WRITE, share::write(&proxy.meters, registry)).await;
         }
         following.abort();
         asking.abort();

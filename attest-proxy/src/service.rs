@@ -31,10 +31,11 @@ use crate::{
     gate::{self, Admit, Grant, Proof, Refused, Site, Who, World},
     head::{Head, HeadError, check_ended},
     memory::Budget,
+    meter::{Framing, Meters, Ticket},
     metrics::Metrics,
     receive::receive,
     respond::{self, Body},
-    routes::Forward,
+    routes::{Class, Forward},
     upstream::{Upstream, Waited},
     view::Found,
     wire::Conn,
@@ -61,6 +62,8 @@ pub struct Proxy {
     pub limits: Limits,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What devices have used.
+    pub meters: Arc<Meters>,
     /// Who is told what came of requests.
     pub told: Arc<Telemetry>,
     /// The wall clock.
@@ -111,8 +114,9 @@ impl Proxy {
                     .wants_challenge()
                     .then(|| self.challenge_for(&refused.who))
                     .flatten();
+                let over = refused.over;
                 account.refused(refused);
-                respond::refuse(refusal, parts.uri.path(), challenge.as_ref())
+                respond::refuse(refusal, parts.uri.path(), challenge.as_ref(), over.as_ref())
             }
         };
         account.decided(&parts);
@@ -290,10 +294,17 @@ impl Proxy {
         who: Known<'_>,
         account: &mut Account,
     ) -> Result<Response<Body>, Refused> {
-        let models = &who.1.entry().policy.models;
+        let policy = &who.1.entry().policy;
+        let models = &policy.models;
+        let mut ticket = self
+            .meters
+            .admit(who.1.id(), &policy.limits, body.len())
+            .map_err(|over| Refused::over(over, who))?;
         let judged = body::judge(route.class, body, models).map_err(|e| Refused::of(e.refusal(), who, e))?;
         account.asks(judged.model.clone());
         account.goes_upstream(&judged.bytes).await?;
+        ticket.sent();
+        account.counts(ticket.tally());
         let mut lease = self.follow.lease(*who.0, self.clock.clone());
         let request = forward::Outgoing {
             device: who.1.id(),
@@ -304,7 +315,11 @@ impl Proxy {
         };
         let response = tokio::select! {
             response = forward::forward(&self.upstream, request, models) => {
-                response.map_err(|e| Refused::of(e.refusal(), who, e))?
+                response.map_err(|e| {
+                    // Not the device's doing.
+                    ticket.answered(false, Framing::Whole);
+                    Refused::of(e.refusal(), who, e)
+                })?
             }
             // Whoever may be used no longer waits no longer, and nobody works for it.
             () = lease.over() => return Err(unusable(who)),
@@ -320,8 +335,18 @@ impl Proxy {
         ) {
             return Err(unusable(who));
         }
-        Ok(response.map(|body| body.leased(lease)))
+        Ok(metered(response.map(|body| body.leased(lease)), route, ticket))
     }
+}
+
+/// Lets the ticket watch the answer, and tells the client where it stands.
+fn metered(mut response: Response<Body>, route: Forward, mut ticket: Ticket) -> Response<Body> {
+    let ours = route.class == Class::Inference && response.status().is_success();
+    ticket.answered(ours, Framing::of(response.headers()));
+    if let Some(quota) = ticket.quota() {
+        respond::tell_quota(response.headers_mut(), quota);
+    }
+    response.map(|body| body.observed(Box::new(ticket)))
 }
 
 /// A device that was found by its PSK.

@@ -24,6 +24,7 @@ pub use proof::{Proof, Quoted, Signed};
 
 use crate::{
     head::Head,
+    meter::Over,
     routes::{self, Forward, Route},
     verdict::Verdict,
     view::{Demand, Device, Found, View},
@@ -101,6 +102,8 @@ pub struct Refused {
     pub why: String,
     /// What the operator is told of evidence that was judged.
     pub verdict: Option<Box<Verdict>>,
+    /// Over which limit it is, if it is over one.
+    pub over: Option<Over>,
 }
 
 /// Whom a refusal is about.
@@ -123,6 +126,7 @@ impl Refused {
             who,
             why: why.to_string(),
             verdict: None,
+            over: None,
         }
     }
 
@@ -130,6 +134,14 @@ impl Refused {
         Self {
             verdict: Some(Box::new(verdict)),
             ..self
+        }
+    }
+
+    /// A refusal of a device's request that is over a limit.
+    pub(crate) fn over(over: Over, admitted: (&PskDigest, &Arc<Device>)) -> Self {
+        Self {
+            over: Some(over),
+            ..Self::of(over.refusal, admitted, over)
         }
     }
 

@@ -4,24 +4,11 @@
 //! now. Time is an argument: `at` is monotonic and fills the bucket, `now` is the wall clock and names the day.
 //! Refuses: a request beyond the policy's limits, with the time after which another may come.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::time::Duration;
 
-use domain::UnixTime;
+use domain::{Limits, UnixTime};
 use protocol::Refusal;
 use registry::{Day, SpentRecord, Version1, Versioned};
-
-/// What a policy lets a device use. `None`: as much as it likes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Allowance {
-    /// Requests in a minute: so many at once, then one each minute's so-manieth part.
-    pub requests: Option<NonZeroU64>,
-    /// Answers that run at the same time.
-    pub streams: Option<NonZeroU64>,
-    /// Tokens of prompts in a day (UTC).
-    pub prompt_tokens: Option<NonZeroU64>,
-    /// Tokens of answers in a day (UTC).
-    pub output_tokens: Option<NonZeroU64>,
-}
 
 /// Where a device stands with one of its limits, as `RateLimit-*` tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,14 +80,9 @@ impl Account {
     ///
     /// # Errors
     /// [`Over`]: `budget-spent`, `too-many-streams` or `rate-limited`, the one with the longest wait first.
-    pub fn admit(
-        &mut self,
-        allowance: &Allowance,
-        now: UnixTime,
-        at: Duration,
-    ) -> Result<Option<Quota>, Over> {
-        self.check_budget(allowance, now)?;
-        if let Some(limit) = allowance.streams
+    pub fn admit(&mut self, limits: &Limits, now: UnixTime, at: Duration) -> Result<Option<Quota>, Over> {
+        self.check_budget(limits, now)?;
+        if let Some(limit) = limits.streams
             && self.streams >= limit.get()
         {
             return Err(Over {
@@ -113,8 +95,8 @@ impl Account {
                 retry_after: 1,
             });
         }
-        let quota = allowance
-            .requests
+        let quota = limits
+            .requests_per_minute
             .map(|limit| self.take_request(limit.get(), at))
             .transpose()?;
         self.streams = self.streams.saturating_add(1);
@@ -162,11 +144,11 @@ impl Account {
         })
     }
 
-    fn check_budget(&self, allowance: &Allowance, now: UnixTime) -> Result<(), Over> {
+    fn check_budget(&self, limits: &Limits, now: UnixTime) -> Result<(), Over> {
         let spent = self.spent(now);
         for (limit, spent) in [
-            (allowance.prompt_tokens, spent.prompt),
-            (allowance.output_tokens, spent.output),
+            (limits.prompt_tokens_per_day, spent.prompt),
+            (limits.output_tokens_per_day, spent.output),
         ] {
             if let Some(limit) = limit
                 && spent >= limit.get()
@@ -188,8 +170,8 @@ impl Account {
 
     /// Tokens of answers that are left of the day; `None`: as many as it likes.
     #[must_use]
-    pub fn output_left(&self, allowance: &Allowance, now: UnixTime) -> Option<u64> {
-        let limit = allowance.output_tokens?.get();
+    pub fn output_left(&self, limits: &Limits, now: UnixTime) -> Option<u64> {
+        let limit = limits.output_tokens_per_day?.get();
         Some(limit.saturating_sub(self.spent(now).output))
     }
 
@@ -282,26 +264,22 @@ mod tests {
 
     const NOON: UnixTime = UnixTime::from_secs(43_200);
 
-    fn some(n: u64) -> Option<NonZeroU64> {
-        NonZeroU64::new(n)
-    }
-
     fn secs(s: u64) -> Duration {
         Duration::from_secs(s)
     }
 
-    fn requests(n: u64) -> Allowance {
-        Allowance {
-            requests: some(n),
-            ..Allowance::default()
+    fn requests(n: u64) -> Limits {
+        Limits {
+            requests_per_minute: n.try_into().ok(),
+            ..Limits::default()
         }
     }
 
-    fn budget(prompt: u64, output: u64) -> Allowance {
-        Allowance {
-            prompt_tokens: some(prompt),
-            output_tokens: some(output),
-            ..Allowance::default()
+    fn budget(prompt: u64, output: u64) -> Limits {
+        Limits {
+            prompt_tokens_per_day: prompt.try_into().ok(),
+            output_tokens_per_day: output.try_into().ok(),
+            ..Limits::default()
         }
     }
 
@@ -321,7 +299,7 @@ mod tests {
     fn without_limits_nothing_is_refused() {
         let mut account = Account::default();
         for _ in 0..1000 {
-            assert_eq!(account.admit(&Allowance::default(), NOON, secs(0)), Ok(None));
+            assert_eq!(account.admit(&Limits::default(), NOON, secs(0)), Ok(None));
         }
         assert_eq!(account.streams(), 1000);
     }
@@ -355,24 +333,20 @@ mod tests {
 
     #[test]
     fn streams_are_bounded_and_given_back() {
-        let allowance = Allowance {
-            streams: some(2),
-            requests: some(3),
-            ..Allowance::default()
+        let limits = Limits {
+            streams: 2.try_into().ok(),
+            requests_per_minute: 3.try_into().ok(),
+            ..Limits::default()
         };
         let mut account = Account::default();
-        account.admit(&allowance, NOON, secs(0)).unwrap();
-        account.admit(&allowance, NOON, secs(0)).unwrap();
-        let over = account.admit(&allowance, NOON, secs(0)).unwrap_err();
+        account.admit(&limits, NOON, secs(0)).unwrap();
+        account.admit(&limits, NOON, secs(0)).unwrap();
+        let over = account.admit(&limits, NOON, secs(0)).unwrap_err();
         assert_eq!(over.refusal, Refusal::TooManyStreams);
         account.end_stream();
         // The one that was refused took no request of the three.
         assert_eq!(
-            account
-                .admit(&allowance, NOON, secs(0))
-                .unwrap()
-                .unwrap()
-                .remaining,
+            account.admit(&limits, NOON, secs(0)).unwrap().unwrap().remaining,
             0
         );
     }
@@ -389,8 +363,8 @@ mod tests {
         );
         assert!(account.admit(&budget(100, 11), NOON, secs(0)).is_ok());
         assert_eq!(account.output_left(&budget(100, 11), NOON), Some(1));
-        for allowance in [budget(99, 1000), budget(1000, 10), budget(5, 5)] {
-            let over = account.admit(&allowance, NOON, secs(0)).unwrap_err();
+        for limits in [budget(99, 1000), budget(1000, 10), budget(5, 5)] {
+            let over = account.admit(&limits, NOON, secs(0)).unwrap_err();
             assert_eq!((over.refusal, over.retry_after), (Refusal::BudgetSpent, 43_200));
         }
         let tomorrow = UnixTime::from_secs(86_400);

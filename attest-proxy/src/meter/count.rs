@@ -7,6 +7,7 @@
 //! Refuses: nothing; what is no JSON has no tokens. Pure. A device that can make a model say something controls the
 //! strings, a broken upstream everything.
 
+use http::{HeaderMap, header};
 use memchr::{memchr, memchr2};
 
 /// How the objects of an answer follow each other.
@@ -18,6 +19,25 @@ pub enum Framing {
     Lines,
     /// One object after each `data:`: server-sent events.
     Events,
+}
+
+impl Framing {
+    /// The framing that an answer's type says.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let is = |name: &str| {
+            headers
+                .get(header::CONTENT_TYPE)
+                .is_some_and(|kind| kind.as_bytes().starts_with(name.as_bytes()))
+        };
+        if is("application/x-ndjson") {
+            Self::Lines
+        } else if is("text/event-stream") {
+            Self::Events
+        } else {
+            Self::Whole
+        }
+    }
 }
 
 /// What was counted so far.

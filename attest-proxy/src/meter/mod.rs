@@ -17,17 +17,25 @@ pub mod share;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
-use domain::{DeviceId, UnixTime};
+use bytes::Bytes;
+use domain::{DeviceId, Limits, UnixTime};
+use protocol::Refusal;
 use registry::{Snapshot, SpentRecord, Versioned};
 
-pub use account::{Account, Allowance, Over, Quota, Tokens, Writing};
+pub use account::{Account, Over, Quota, Tokens, Writing};
 pub use count::{Counter, Framing, Usage};
 
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    upstream::{End, Observe},
+};
 
 /// How many bytes of a prompt are one token, where nobody told: English text in the tokenizers of today.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -62,37 +70,33 @@ impl Meters {
         }
     }
 
-    /// Takes a request of `device` whose body has `body` bytes, or says over which limit it is. `None`: its policy
-    /// has no limits, and nothing is counted.
+    /// Takes a request of `device` whose body has `body` bytes, or says over which limit it is. Where its policy has no
+    /// limits, the ticket only counts tokens.
     ///
     /// # Errors
     /// [`Over`]; nothing was taken then.
-    pub fn admit(
-        &self,
-        device: &DeviceId,
-        allowance: &Allowance,
-        body: usize,
-    ) -> Result<Option<Ticket>, Over> {
-        if *allowance == Allowance::default() {
-            return Ok(None);
-        }
-        let account = self.account(device);
-        let now = self.clock.now();
-        let (quota, left) = {
-            let mut account = account.lock();
-            let quota = account.admit(allowance, now, self.started.elapsed())?;
-            (quota, account.output_left(allowance, now))
-        };
+    pub fn admit(&self, device: &DeviceId, limits: &Limits, body: usize) -> Result<Ticket, Over> {
         let body = u64::try_from(body).unwrap_or(u64::MAX);
-        Ok(Some(Ticket {
-            account,
-            clock: self.clock.clone(),
+        let ticket = |held, quota, left| Ticket {
+            held,
+            tally: Arc::default(),
             prompt: body / BYTES_PER_TOKEN,
             quota,
             left,
             counter: None,
             due: Due::Nothing,
-        }))
+        };
+        if limits.is_none() {
+            return Ok(ticket(None, None, None));
+        }
+        let shared = self.account(device);
+        let now = self.clock.now();
+        let (quota, left) = {
+            let mut account = shared.lock();
+            let quota = account.admit(limits, now, self.started.elapsed())?;
+            (quota, account.output_left(limits, now))
+        };
+        Ok(ticket(Some((shared, self.clock.clone())), quota, left))
     }
 
     /// Takes what a snapshot of the registry says was spent: of every device that is known here.
@@ -147,8 +151,9 @@ impl Meters {
 /// What an admitted request has taken. Dropping it gives the stream back and books the tokens.
 #[derive(Debug)]
 pub struct Ticket {
-    account: Arc<Shared>,
-    clock: Clock,
+    /// The account of a device with limits.
+    held: Option<(Arc<Shared>, Clock)>,
+    tally: Arc<Tally>,
     /// Tokens of the prompt, guessed.
     prompt: u64,
     quota: Option<Quota>,
@@ -156,6 +161,27 @@ pub struct Ticket {
     left: Option<u64>,
     counter: Option<Counter>,
     due: Due,
+}
+
+/// The tokens of one answer, for whoever tells of it at its end.
+#[derive(Debug, Default)]
+pub struct Tally {
+    prompt: AtomicU64,
+    output: AtomicU64,
+}
+
+impl Tally {
+    /// Tokens of prompt and answer; none before the end.
+    #[must_use]
+    pub fn get(&self) -> Option<(u64, u64)> {
+        match (
+            self.prompt.load(Ordering::Relaxed),
+            self.output.load(Ordering::Relaxed),
+        ) {
+            (0, 0) => None,
+            both => Some(both),
+        }
+    }
 }
 
 /// What is booked if the ticket is dropped now.
@@ -167,15 +193,6 @@ enum Due {
     Guess,
     /// It told all.
     Told,
-}
-
-/// Whether an answer may go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flow {
-    /// It may.
-    On,
-    /// The day's tokens are used up.
-    Over,
 }
 
 impl Ticket {
@@ -199,23 +216,10 @@ impl Ticket {
         }
     }
 
-    /// Takes the next bytes of the answer.
-    pub fn passed(&mut self, bytes: &[u8]) -> Flow {
-        let Some(counter) = &mut self.counter else {
-            return Flow::On;
-        };
-        counter.take(bytes);
-        match self.left {
-            Some(left) if counter.usage().objects > left => Flow::Over,
-            _ => Flow::On,
-        }
-    }
-
-    /// The answer has ended as it should.
-    pub fn ended(&mut self) {
-        if self.due == Due::Guess && self.counter.is_some() {
-            self.due = Due::Told;
-        }
+    /// Where the tokens stand once the answer is over.
+    #[must_use]
+    pub fn tally(&self) -> Arc<Tally> {
+        Arc::clone(&self.tally)
     }
 
     /// The tokens that the answer has cost so far.
@@ -236,21 +240,43 @@ impl Ticket {
     }
 }
 
+impl Observe for Ticket {
+    fn chunk(&mut self, data: &Bytes) -> Result<(), Refusal> {
+        let Some(counter) = &mut self.counter else {
+            return Ok(());
+        };
+        counter.take(data);
+        match self.left {
+            Some(left) if counter.usage().objects > left => Err(Refusal::BudgetSpent),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        if end == End::Whole && self.due == Due::Guess && self.counter.is_some() {
+            self.due = Due::Told;
+        }
+    }
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         let tokens = self.tokens();
-        let mut account = self.account.lock();
+        self.tally.prompt.store(tokens.prompt, Ordering::Relaxed);
+        self.tally.output.store(tokens.output, Ordering::Relaxed);
+        let Some((account, clock)) = &self.held else {
+            return;
+        };
+        let mut account = account.lock();
         account.end_stream();
         if tokens != Tokens::default() {
-            account.spend(tokens, self.clock.now());
+            account.spend(tokens, clock.now());
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
-
     use super::*;
 
     fn meters() -> Meters {
@@ -262,29 +288,36 @@ mod tests {
         "kiosk-1".parse().unwrap()
     }
 
-    fn tight() -> Allowance {
-        Allowance {
-            streams: NonZeroU64::new(1),
-            output_tokens: NonZeroU64::new(3),
-            ..Allowance::default()
+    fn tight() -> Limits {
+        Limits {
+            streams: 1.try_into().ok(),
+            output_tokens_per_day: 3.try_into().ok(),
+            ..Limits::default()
         }
     }
 
+    fn pass(ticket: &mut Ticket, text: &'static str) -> Result<(), Refusal> {
+        ticket.chunk(&Bytes::from_static(text.as_bytes()))
+    }
+
     fn ticket(meters: &Meters) -> Ticket {
-        let mut ticket = meters.admit(&kiosk(), &tight(), 400).unwrap().unwrap();
+        let mut ticket = meters.admit(&kiosk(), &tight(), 400).unwrap();
         ticket.sent();
         ticket
     }
 
     #[test]
-    fn a_policy_without_limits_counts_nothing() {
+    fn without_limits_tokens_are_told_and_nothing_is_kept() {
         let meters = meters();
-        assert!(
-            meters
-                .admit(&kiosk(), &Allowance::default(), 4)
-                .unwrap()
-                .is_none()
-        );
+        let mut ticket = meters.admit(&kiosk(), &Limits::default(), 4).unwrap();
+        let tally = ticket.tally();
+        ticket.sent();
+        ticket.answered(true, Framing::Whole);
+        pass(&mut ticket, "{\"prompt_eval_count\":7,\"eval_count\":2}").unwrap();
+        ticket.end(End::Whole);
+        assert_eq!(tally.get(), None);
+        drop(ticket);
+        assert_eq!(tally.get(), Some((7, 2)));
         assert!(meters.all().is_empty());
     }
 
@@ -294,9 +327,9 @@ mod tests {
         let mut ticket = ticket(&meters);
         ticket.answered(true, Framing::Lines);
         assert!(meters.admit(&kiosk(), &tight(), 0).is_err());
-        assert_eq!(ticket.passed(b"{\"response\":\"x\"}\n"), Flow::On);
-        ticket.passed(b"{\"prompt_eval_count\":7,\"eval_count\":2}\n");
-        ticket.ended();
+        pass(&mut ticket, "{\"response\":\"x\"}\n").unwrap();
+        pass(&mut ticket, "{\"prompt_eval_count\":7,\"eval_count\":2}\n").unwrap();
+        ticket.end(End::Whole);
         drop(ticket);
         assert_eq!(meters.used(&kiosk()), (0, Tokens { prompt: 7, output: 2 }));
     }
@@ -306,7 +339,7 @@ mod tests {
         let meters = meters();
         let mut left = ticket(&meters);
         left.answered(true, Framing::Lines);
-        left.passed(b"{\"response\":\"x\"}\n{\"response\":\"y\"}\n{\"resp");
+        pass(&mut left, "{\"response\":\"x\"}\n{\"response\":\"y\"}\n{\"resp").unwrap();
         drop(left);
         let spent = Tokens {
             prompt: 100,
@@ -323,8 +356,8 @@ mod tests {
         let meters = meters();
         let mut refused = ticket(&meters);
         refused.answered(false, Framing::Whole);
-        refused.passed(b"{\"error\":\"no such model\",\"eval_count\":9}");
-        refused.ended();
+        pass(&mut refused, "{\"error\":\"no such model\",\"eval_count\":9}").unwrap();
+        refused.end(End::Whole);
         drop(refused);
         // Nor does what was never sent.
         drop(meters.admit(&kiosk(), &tight(), 400).unwrap());
@@ -336,10 +369,10 @@ mod tests {
         let meters = meters();
         let mut ticket = ticket(&meters);
         ticket.answered(true, Framing::Lines);
-        assert_eq!(ticket.passed(b"{}\n{}\n{}\n"), Flow::On);
-        assert_eq!(ticket.passed(b"{}\n"), Flow::Over);
+        pass(&mut ticket, "{}\n{}\n{}\n").unwrap();
+        assert_eq!(pass(&mut ticket, "{}\n"), Err(Refusal::BudgetSpent));
         drop(ticket);
         let over = meters.admit(&kiosk(), &tight(), 0).unwrap_err();
-        assert_eq!(over.refusal, protocol::Refusal::BudgetSpent);
+        assert_eq!(over.refusal, Refusal::BudgetSpent);
     }
 }

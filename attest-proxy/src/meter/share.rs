@@ -72,25 +72,28 @@ async fn add(
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
-
-    use domain::UnixTime;
+    use bytes::Bytes;
+    use domain::{Limits, UnixTime};
     use registry::Options;
 
-    use super::super::{Allowance, Framing, Tokens};
+    use super::super::{Framing, Tokens};
     use super::*;
-    use crate::clock::Clock;
+    use crate::{
+        clock::Clock,
+        upstream::{End, Observe as _},
+    };
 
     fn use_up(meters: &Meters, device: &domain::DeviceId) {
-        let allowance = Allowance {
-            output_tokens: NonZeroU64::new(1000),
-            ..Allowance::default()
+        let limits = Limits {
+            output_tokens_per_day: 1000.try_into().ok(),
+            ..Limits::default()
         };
-        let mut ticket = meters.admit(device, &allowance, 0).unwrap().unwrap();
+        let mut ticket = meters.admit(device, &limits, 0).unwrap();
         ticket.sent();
         ticket.answered(true, Framing::Whole);
-        ticket.passed(b"{\"prompt_eval_count\":10,\"eval_count\":3}");
-        ticket.ended();
+        let told = Bytes::from_static(b"{\"prompt_eval_count\":10,\"eval_count\":3}");
+        ticket.chunk(&told).unwrap();
+        ticket.end(End::Whole);
     }
 
     #[tokio::test]

@@ -32,6 +32,9 @@ pub enum StreamError {
     /// No chunk came in time.
     #[error("no chunk from the upstream in time")]
     Stalled,
+    /// The device has used up what it may.
+    #[error("the device used up what its policy lets it use")]
+    UsedUp,
     /// The device that is answered may be used no longer.
     #[error("the device was suspended or retired meanwhile, or its key ended")]
     Revoked,
@@ -156,10 +159,12 @@ impl Body for Stream {
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers stay here.
                     let Some(data) = frame.data_ref() else { continue };
-                    this.form.passed(data);
-                    if let Some(observer) = &mut this.observer {
-                        observer.chunk(data);
+                    if let Some(observer) = &mut this.observer
+                        && let Err(refusal) = observer.chunk(data)
+                    {
+                        return this.fail(refusal, StreamError::UsedUp);
                     }
+                    this.form.passed(data);
                     if this.timer.is_some() {
                         this.last = Instant::now();
                     }
