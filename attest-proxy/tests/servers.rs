@@ -403,9 +403,10 @@ async fn a_device_that_asks_for_much_does_not_keep_others_waiting() {
         connections.push(ask(&rig, "plain", n).await);
         until("it to wait", || rig.proxy.upstream.queued().0 == n).await;
     }
-    connections.push(ask(&rig, "late", 0).await);
-    connections.push(ask(&rig, "late", 1).await);
-    until("them to wait", || rig.proxy.upstream.queued().0 == 6).await;
+    for n in 0..2 {
+        connections.push(ask(&rig, "late", n).await);
+        until("it to wait", || rig.proxy.upstream.queued().0 == 5 + n).await;
+    }
     gate.open();
     for connection in &mut connections {
         let answer = connection.answer("POST").await.unwrap();

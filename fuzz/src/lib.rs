@@ -11,10 +11,13 @@ mod appraisal;
 mod eventlog;
 #[path = "../../crates/evidence/tests/it/forge/mod.rs"]
 mod forge;
+mod listener;
 mod luks;
 mod offline;
 mod policies;
 mod protocol;
+#[path = "../../attest-proxy/src/listener/proxy_header.rs"]
+pub mod proxy_header_source;
 mod rules;
 pub mod seeds;
 mod statements;
@@ -23,6 +26,7 @@ pub mod vector;
 
 pub use appraisal::{certificates, evidence, keys};
 pub use eventlog::{event_log, uefi_variable};
+pub use listener::proxy_header;
 pub use luks::{around, file_system, tpm2_token, volume_header};
 pub use offline::offline;
 pub use policies::declared_policy;

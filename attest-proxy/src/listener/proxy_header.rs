@@ -333,6 +333,22 @@ mod tests {
         assert_eq!(parse(&cut), Err(HeaderError::None));
     }
 
+    proptest::proptest! {
+        /// Whatever comes: a header never claims bytes that are not there, and no prefix of it is another header.
+        #[test]
+        fn no_bytes_confuse_it(start in 0..3_usize, rest in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let bytes = [[&b""[..], b"PROXY ", &SIGNATURE[..]][start], &rest].concat();
+            match parse(&bytes) {
+                Ok(Progress::Needs(total)) => proptest::prop_assert!(total > bytes.len() && total <= LONGEST),
+                Ok(Progress::Done(announced, len)) => {
+                    proptest::prop_assert!(len <= bytes.len());
+                    proptest::prop_assert_eq!(read_all(&bytes), Ok((announced, len)));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
     #[tokio::test]
     async fn what_is_cut_off_is_no_header() {
         let whole = v2(0x21, 0x11, &[1; 12]);
