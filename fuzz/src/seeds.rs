@@ -44,7 +44,12 @@ pub fn write(folder: &Path) -> Result<(), Box<dyn Error>> {
 fn of_proxies(folder: &Path) -> Result<(), Box<dyn Error>> {
     let binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f\xc0\0\x02\x07\x7f\0\0\x01\0\x50\x01\xbb\x04\0\0GET";
     put(folder, "proxy_header", "version-2", binary)?;
-    put(folder, "proxy_header", "version-1", b"PROXY TCP6 2001:db8::7 ::1 1234 443\r\nGET")
+    put(
+        folder,
+        "proxy_header",
+        "version-1",
+        b"PROXY TCP6 2001:db8::7 ::1 1234 443\r\nGET",
+    )
 }
 
 fn put(folder: &Path, target: &str, name: &str, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
