@@ -1,16 +1,17 @@
 //! `cargo xtask bench`: runs a benchmark, prints what was measured beside what must be reached, and may keep it.
 //!
 //! Owns: the figures that must be reached, the table and docs/benchmarks.md. The measuring is the benchmark's own, in
-//! `crates/evidence/benches`. Refuses to judge a figure for which there is no demand.
+//! `crates/evidence/benches`, `crates/volume/benches` and `ci/proxy-bench`. Refuses to judge a figure for which there is no demand.
 
 mod host;
 mod keylime;
+mod proxy;
 mod table;
 mod volume;
 
 use std::{
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
 
@@ -34,6 +35,21 @@ enum What {
         /// Installs Keylime from PyPI into target/keylime and measures its verifier on the same quotes.
         #[arg(long)]
         keylime: bool,
+        /// Keeps the result in docs/benchmarks.md.
+        #[arg(long)]
+        write: bool,
+    },
+    /// attest-proxy beside nginx, HAProxy, Envoy, ollamaMQ and a bare hyper proxy, each on one core.
+    Proxy {
+        /// Fewer and shorter rounds: to see that everything works, not for figures.
+        #[arg(long)]
+        quick: bool,
+        /// Only these: nginx, nginx-log, haproxy, envoy, ollamamq, bare, psk, session, quotes, everything, streams, memory.
+        #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+        peers: Vec<String>,
+        /// Where Envoy and ollamaMQ are, or are installed to; else `proxy-bench` in the target folder.
+        #[arg(long, value_name = "DIR")]
+        tools: Option<PathBuf>,
         /// Keeps the result in docs/benchmarks.md.
         #[arg(long)]
         write: bool,
@@ -94,6 +110,20 @@ pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
     let reached = match options.what {
         What::Evidence { keylime, write } => evidence(root, keylime, write),
         What::Volume { write } => volume::run(root, write),
+        What::Proxy {
+            quick,
+            ref peers,
+            ref tools,
+            write,
+        } => proxy::run(
+            root,
+            &proxy::Wanted {
+                write,
+                quick,
+                only: peers,
+                tools: tools.as_deref(),
+            },
+        ),
     };
     match reached {
         Ok(true) => ExitCode::SUCCESS,
