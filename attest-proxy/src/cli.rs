@@ -185,7 +185,14 @@ fn read(path: &Path) -> Result<Settings, Failure> {
 }
 
 fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // On one core, threads that hand work to each other only cost.
+    let cores = std::thread::available_parallelism();
+    let mut builder = if cores.is_ok_and(|cores| cores.get() == 1) {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    let runtime = builder
         .enable_all()
         .build()
         .map_err(|e| failed(&format_args!("cannot start: {e}")))?;

@@ -161,7 +161,7 @@ impl Proxy {
         let body = &received.bytes;
         // A body that broke the framing is known by now. And while it came, the registry may have changed.
         let begun = Instant::now();
-        check(parts, conn, &self.limits)?;
+        framed(conn)?;
         if !self.is_current(&admit) {
             admit = self.decide(&head)?;
         }
@@ -360,14 +360,17 @@ fn unusable((psk, device): Known<'_>) -> Refused {
 
 /// Framing and head.
 fn check<'a>(parts: &'a Parts, conn: &Conn, limits: &Limits) -> Result<Head<'a>, Refused> {
-    if let Some(violation) = conn.violation() {
-        return Err(malformed(&violation));
-    }
+    framed(conn)?;
     // Of HTTP/1, hyper has counted them.
     if parts.headers.len() > limits.header_count {
         return Err(malformed(&HeadError::Count(limits.header_count)));
     }
     Head::check(parts).map_err(|e| malformed(&e))
+}
+
+/// The bytes that came so far.
+fn framed(conn: &Conn) -> Result<(), Refused> {
+    conn.violation().map_or(Ok(()), |v| Err(malformed(&v)))
 }
 
 fn malformed(why: &dyn std::fmt::Display) -> Refused {

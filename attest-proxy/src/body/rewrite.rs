@@ -44,7 +44,9 @@ pub(super) fn rewrite(body: &[u8]) -> Result<Rewritten, serde_json::Error> {
         model: None,
         name: None,
     });
-    let mut reader = serde_json::Deserializer::from_slice(body);
+    // Looked at once as a whole, no string has to be looked at by itself.
+    let text = std::str::from_utf8(body).map_err(de::Error::custom)?;
+    let mut reader = serde_json::Deserializer::from_str(text);
     Value {
         state: &state,
         depth: 0,
@@ -133,6 +135,13 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
         self.top_level("a string")?;
         self.put_json(value)
+    }
+
+    /// A string without escapes: what needs none when it is read needs none when it is written.
+    fn visit_borrowed_str<E: de::Error>(self, value: &'de str) -> Result<(), E> {
+        self.top_level("a string")?;
+        put_plain(&mut self.state.borrow_mut().out, value);
+        Ok(())
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
@@ -251,7 +260,24 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     }
 }
 
-impl Visitor<'_> for Key<'_> {
+impl Key<'_> {
+    fn take<E: de::Error>(
+        self,
+        key: &str,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        if !self.opaque && known::is_twin(key) {
+            return Err(E::custom("a key differs from a known one in case alone"));
+        }
+        let state = &mut *self.state.borrow_mut();
+        let start = state.out.len();
+        write(&mut state.out)?;
+        state.keys.push(start..state.out.len());
+        Ok(known::is_opaque(key))
+    }
+}
+
+impl<'de> Visitor<'de> for Key<'_> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -259,15 +285,23 @@ impl Visitor<'_> for Key<'_> {
     }
 
     fn visit_str<E: de::Error>(self, key: &str) -> Result<bool, E> {
-        if !self.opaque && known::is_twin(key) {
-            return Err(E::custom("a key differs from a known one in case alone"));
-        }
-        let state = &mut *self.state.borrow_mut();
-        let start = state.out.len();
-        serde_json::to_writer(&mut state.out, key).map_err(E::custom)?;
-        state.keys.push(start..state.out.len());
-        Ok(known::is_opaque(key))
+        self.take(key, |out| serde_json::to_writer(out, key).map_err(E::custom))
     }
+
+    fn visit_borrowed_str<E: de::Error>(self, key: &'de str) -> Result<bool, E> {
+        self.take(key, |out| {
+            put_plain(out, key);
+            Ok(())
+        })
+    }
+}
+
+/// Writes a string that the reader could lend out of the text itself, so that it has no escape, quote or control in it.
+fn put_plain(out: &mut Vec<u8>, text: &str) {
+    out.reserve(text.len().saturating_add(2));
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }
 
 #[cfg(test)]
@@ -296,6 +330,30 @@ mod tests {
             text(r#"{ "z" : 1 , "a" : [ 1 , 2 ] }"#).unwrap(),
             r#"{"z":1,"a":[1,2]}"#
         );
+    }
+
+    /// Strings that are passed on without another look are written as serde_json would write them.
+    #[test]
+    fn strings_are_written_as_a_serializer_writes_them() {
+        for code in (0..=0x2ff).chain([0x2028, 0x2029, 0xfeff, 0xfffd, 0x1_f600]) {
+            let string = format!("a{}b", char::from_u32(code).unwrap());
+            for spelled in [
+                serde_json::to_string(&string).unwrap(),
+                string.replace(|c: char| c == '"' || c == '\\' || c < ' ', ""),
+            ] {
+                let spelled = if spelled.starts_with('"') {
+                    spelled
+                } else {
+                    format!("\"{spelled}\"")
+                };
+                let read: String = serde_json::from_str(&spelled).unwrap();
+                let written = serde_json::to_string(&read).unwrap();
+                assert_eq!(
+                    text(&format!("{{{spelled}: [{spelled}]}}")).unwrap(),
+                    format!("{{{written}:[{written}]}}")
+                );
+            }
+        }
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl Vet {
     /// Looks at bytes in the order in which they came. After an error the connection is done with.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
         while let Some((first, rest)) = bytes.split_first() {
-            // Bodies are skipped in one step; everything else goes byte by byte.
+            // Bodies are skipped in one step, what means nothing in a line is taken in one; everything else goes byte by byte.
             if let State::Body(left) | State::ChunkData(left) = self.state {
                 let here = u64::try_from(bytes.len()).unwrap_or(u64::MAX).min(left);
                 bytes = usize::try_from(here)
@@ -123,6 +123,14 @@ impl Vet {
                     .and_then(|n| bytes.get(n..))
                     .unwrap_or_default();
                 self.skipped(left.saturating_sub(here));
+                continue;
+            }
+            let plain = self.line.take_plain(bytes);
+            if plain > 0 {
+                bytes = bytes.get(plain..).unwrap_or_default();
+                if self.state == State::Idle {
+                    self.state = State::RequestLine;
+                }
                 continue;
             }
             bytes = rest;
@@ -222,6 +230,20 @@ impl Vet {
 }
 
 impl Line {
+    /// Takes the bytes in front that mean nothing to [`Line::push`], and tells how many they are.
+    fn take_plain(&mut self, bytes: &[u8]) -> usize {
+        if self.carriage {
+            return 0;
+        }
+        let plain = plain(bytes);
+        let room = self.kept.get_mut(self.len..).unwrap_or_default();
+        for (room, byte) in room.iter_mut().zip(bytes.iter().take(plain)) {
+            *room = *byte;
+        }
+        self.len = self.len.saturating_add(plain);
+        plain
+    }
+
     /// Takes a byte; true at the end of a line.
     fn push(&mut self, byte: u8) -> Result<bool, Violation> {
         match byte {
@@ -248,6 +270,21 @@ impl Line {
     fn text(&self) -> &[u8] {
         self.kept.get(..self.len.min(KEPT)).unwrap_or_default()
     }
+}
+
+/// How many bytes there are before the first one that [`Line::push`] treats in a way of its own.
+fn plain(bytes: &[u8]) -> usize {
+    const fn special(byte: u8) -> bool {
+        (byte < 32 && byte != b'\t') || byte == 127 || byte == b'#'
+    }
+    // Without a branch in it, the compiler looks at a whole chunk at once.
+    let any = |chunk: &[u8; 16]| chunk.iter().fold(false, |any, byte| any | special(*byte));
+    let (chunks, _) = bytes.as_chunks::<16>();
+    let clean = chunks.iter().take_while(|chunk| !any(chunk)).count();
+    let skipped = clean.saturating_mul(16);
+    let rest = bytes.get(skipped..).unwrap_or_default();
+    let more = rest.iter().position(|byte| special(*byte)).unwrap_or(rest.len());
+    skipped.saturating_add(more)
 }
 
 fn decimal(text: &[u8]) -> Result<u64, Violation> {

@@ -113,24 +113,20 @@ pub enum CredentialsError {
 /// # Errors
 /// The first reason for which the headers are none.
 pub fn read(map: &HeaderMap) -> Result<Credentials<'_>, CredentialsError> {
-    refuse_twins(map)?;
-    let psk = read_psk(map)?;
-    let [quote, signature, pcrs, nonce] = [
+    let found = Found::sort(map)?;
+    let psk = read_psk(&found)?;
+    let evidence = found.set([
         headers::QUOTE,
         headers::QUOTE_SIGNATURE,
         headers::QUOTE_PCRS,
         headers::QUOTE_NONCE,
-    ];
-    let evidence = set(map, [quote, signature, pcrs, nonce])?;
-    let session = set(
-        map,
-        [
-            headers::SESSION,
-            headers::CONTENT_DIGEST,
-            headers::SIGNATURE_INPUT,
-            headers::SIGNATURE,
-        ],
-    )?;
+    ])?;
+    let session = found.set([
+        headers::SESSION,
+        headers::CONTENT_DIGEST,
+        headers::SIGNATURE_INPUT,
+        headers::SIGNATURE,
+    ])?;
     let presented = match (evidence, session) {
         (None, None) => Presented::PskOnly,
         (Some(_), Some(_)) => return Err(CredentialsError::Both),
@@ -173,43 +169,69 @@ impl<'a> Field<'a> {
     }
 }
 
-/// The one value of a field, if it came at all.
-fn one(map: &HeaderMap, name: HeaderName) -> Result<Option<Field<'_>>, CredentialsError> {
-    let mut values = map.get_all(&name).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => Ok(Some(Field {
-            name,
-            value: value.as_bytes(),
-        })),
-        (Some(_), Some(_)) => Err(CredentialsError::Repeated(name)),
-    }
+/// The fields that are ours, in the order of [`STRIPPED`], found in one walk over all of them.
+struct Found<'a>([Values<'a>; STRIPPED.len()]);
+
+#[derive(Clone, Copy)]
+enum Values<'a> {
+    None,
+    One(&'a [u8]),
+    More,
 }
 
-/// All fields of a set, or none.
-fn set<const N: usize>(
-    map: &HeaderMap,
-    names: [HeaderName; N],
-) -> Result<Option<[Field<'_>; N]>, CredentialsError> {
-    let mut found = Vec::with_capacity(N);
-    let mut missing = None;
-    for name in names {
-        match one(map, name.clone())? {
-            Some(field) => found.push(field),
-            None => missing = missing.or(Some(name)),
+impl<'a> Found<'a> {
+    fn sort(map: &'a HeaderMap) -> Result<Self, CredentialsError> {
+        let mut found = [Values::None; STRIPPED.len()];
+        for (name, value) in map {
+            if is_twin(name) {
+                return Err(CredentialsError::Twin(name.clone()));
+            }
+            if let Some(values) = position(name).and_then(|at| found.get_mut(at)) {
+                *values = match values {
+                    Values::None => Values::One(value.as_bytes()),
+                    Values::One(_) | Values::More => Values::More,
+                };
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// The one value of a field, if it came at all.
+    fn one(&self, name: HeaderName) -> Result<Option<Field<'a>>, CredentialsError> {
+        match position(&name).and_then(|at| self.0.get(at)) {
+            None | Some(Values::None) => Ok(None),
+            Some(Values::One(value)) => Ok(Some(Field { name, value })),
+            Some(Values::More) => Err(CredentialsError::Repeated(name)),
         }
     }
-    match (found.is_empty(), missing) {
-        (true, _) => Ok(None),
-        (false, Some(missing)) => Err(CredentialsError::Half { missing }),
-        (false, None) => Ok(found.try_into().ok()),
+
+    /// All fields of a set, or none.
+    fn set(&self, names: [HeaderName; 4]) -> Result<Option<[Field<'a>; 4]>, CredentialsError> {
+        let [a, b, c, d] = names;
+        let (first, second) = (self.one(a.clone())?, self.one(b.clone())?);
+        let (third, fourth) = (self.one(c.clone())?, self.one(d.clone())?);
+        match (first, second, third, fourth) {
+            (None, None, None, None) => Ok(None),
+            (Some(first), Some(second), Some(third), Some(fourth)) => {
+                Ok(Some([first, second, third, fourth]))
+            }
+            (None, ..) => Err(CredentialsError::Half { missing: a }),
+            (_, None, ..) => Err(CredentialsError::Half { missing: b }),
+            (_, _, None, _) => Err(CredentialsError::Half { missing: c }),
+            (.., None) => Err(CredentialsError::Half { missing: d }),
+        }
     }
 }
 
-fn read_psk(map: &HeaderMap) -> Result<PskDigest, CredentialsError> {
-    let direct = one(map, headers::PSK)?.map(|field| field.value);
-    let api_key = one(map, headers::API_KEY)?.map(|field| field.value);
-    let bearer = match one(map, AUTHORIZATION)? {
+/// Where a field stands in [`STRIPPED`].
+fn position(name: &HeaderName) -> Option<usize> {
+    STRIPPED.iter().position(|ours| ours == name)
+}
+
+fn read_psk(found: &Found<'_>) -> Result<PskDigest, CredentialsError> {
+    let direct = found.one(headers::PSK)?.map(|field| field.value);
+    let api_key = found.one(headers::API_KEY)?.map(|field| field.value);
+    let bearer = match found.one(AUTHORIZATION)? {
         Some(field) => Some(bearer(field.value).ok_or(CredentialsError::NotBearer)?),
         None => None,
     };
@@ -239,16 +261,10 @@ fn digest(text: &[u8]) -> Result<PskDigest, CredentialsError> {
     }
 }
 
-fn refuse_twins(map: &HeaderMap) -> Result<(), CredentialsError> {
-    let twin = |name: &&HeaderName| {
-        let text = name.as_str();
-        text.contains('_') && {
-            let folded = text.replace('_', "-");
-            STRIPPED.iter().any(|ours| ours.as_str() == folded)
-        }
-    };
-    match map.keys().find(twin) {
-        Some(name) => Err(CredentialsError::Twin(name.clone())),
-        None => Ok(()),
+fn is_twin(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    text.contains('_') && {
+        let folded = text.replace('_', "-");
+        STRIPPED.iter().any(|ours| ours.as_str() == folded)
     }
 }

@@ -25,12 +25,24 @@ pub(super) fn params(created: UnixTime, nonce: &[u8; 16]) -> String {
 
 /// One line per component, then the parameters.
 pub(super) fn base(head: &RequestHead<'_>, content_digest: &str, params: &str) -> String {
-    let [method, path, query, digest, session] = COMPONENTS;
-    format!(
-        "\"{method}\": {}\n\"{path}\": {}\n\"{query}\": ?{}\n\"{digest}\": {content_digest}\n\"{session}\": {}\n\"@signature-params\": {params}",
-        head.method,
-        head.path,
-        head.query.unwrap_or_default(),
-        head.session,
-    )
+    let query = head.query.unwrap_or_default();
+    let values = [
+        [head.method, ""],
+        [head.path, ""],
+        ["?", query],
+        [content_digest, ""],
+        [head.session, ""],
+    ];
+    // With room for the names and the marks around them.
+    let room = values.as_flattened().iter().map(|text| text.len()).sum::<usize>();
+    let mut base = String::with_capacity(room.saturating_add(params.len()).saturating_add(128));
+    for (name, value) in COMPONENTS.iter().zip(values) {
+        for text in ["\"", name, "\": "].iter().chain(&value) {
+            base.push_str(text);
+        }
+        base.push('\n');
+    }
+    base.push_str("\"@signature-params\": ");
+    base.push_str(params);
+    base
 }

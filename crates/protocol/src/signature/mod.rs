@@ -9,6 +9,7 @@
 
 mod base;
 mod key;
+mod usual;
 mod verify;
 
 use domain::{Sha256Digest, UnixTime};

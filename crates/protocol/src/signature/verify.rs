@@ -13,7 +13,7 @@ use sfv::{BareItem, Dictionary, FieldType as _, InnerList, ListEntry, Parser};
 
 use super::{
     ALG, COMPONENTS, DIGEST_ALG, KeyError, LABEL, RequestHead, RequestParts, SignatureHeaders, TAG, base,
-    check_public_key,
+    check_public_key, usual,
 };
 
 /// How far `created` may be from the proxy's clock, either way.
@@ -199,6 +199,9 @@ fn only_member(dictionary: Dictionary, key: &str) -> Option<ListEntry> {
 }
 
 fn read_digest(text: &str) -> Result<Sha256Digest, SignatureError> {
+    if let Some(digest) = usual::digest(text) {
+        return Ok(digest);
+    }
     let parsed = read_canonical("content-digest", text)?;
     only_bytes(parsed, DIGEST_ALG)
         .and_then(|bytes| bytes.try_into().ok())
@@ -207,12 +210,22 @@ fn read_digest(text: &str) -> Result<Sha256Digest, SignatureError> {
 }
 
 fn read_signature(text: &str) -> Result<Vec<u8>, SignatureError> {
+    if let Some(signature) = usual::signature(text) {
+        return Ok(signature);
+    }
     let parsed = read_canonical("signature", text)?;
     only_bytes(parsed, LABEL).ok_or(SignatureError::Label("signature"))
 }
 
 fn read_input(text: &str) -> Result<Input<'_>, SignatureError> {
     const NAME: &str = "signature-input";
+    if let Some((created, nonce, params)) = usual::input(text) {
+        return Ok(Input {
+            created,
+            nonce,
+            params,
+        });
+    }
     let parsed = read_canonical(NAME, text)?;
     let Some(ListEntry::InnerList(list)) = only_member(parsed, LABEL) else {
         return Err(SignatureError::Label(NAME));
@@ -251,4 +264,103 @@ fn read_params(list: &InnerList) -> Option<(UnixTime, [u8; 16])> {
         UnixTime::from_secs(u64::try_from(created).ok()?),
         nonce.try_into().ok()?,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the readers say without the short way.
+    fn by_parser(text: &str) -> (Option<Vec<u8>>, Option<Vec<u8>>, Option<(UnixTime, [u8; 16])>) {
+        let parsed = || read_canonical("field", text).ok();
+        let input = match parsed().and_then(|d| only_member(d, LABEL)) {
+            Some(ListEntry::InnerList(list)) if covers_the_contract(&list) => read_params(&list),
+            _ => None,
+        };
+        (
+            parsed()
+                .and_then(|d| only_bytes(d, DIGEST_ALG))
+                .filter(|bytes| bytes.len() == 32),
+            parsed().and_then(|d| only_bytes(d, LABEL)),
+            input,
+        )
+    }
+
+    fn agrees(text: &str) {
+        let (digest, signature, input) = by_parser(text);
+        if let Some(found) = usual::digest(text) {
+            assert_eq!(Some(found.as_bytes().to_vec()), digest, "{text}");
+        }
+        if let Some(found) = usual::signature(text) {
+            assert_eq!(Some(found), signature, "{text}");
+        }
+        if let Some((created, nonce, params)) = usual::input(text) {
+            assert_eq!(Some((created, nonce)), input, "{text}");
+            assert_eq!(format!("{LABEL}={params}"), text);
+        }
+    }
+
+    #[test]
+    fn what_sign_writes_takes_the_short_way() {
+        let (digest, nonce) = (Sha256Digest::of(b"x"), [7; 16]);
+        let params = base::params(UnixTime::from_secs(1_767_225_600), &nonce);
+        let written = [
+            base::content_digest(&digest),
+            format!("{LABEL}={}", crate::headers::bytes(&[9; 64])),
+            format!("{LABEL}={params}"),
+        ];
+        let [d, s, i] = &written;
+        assert_eq!(usual::digest(d), Some(digest));
+        assert_eq!(usual::signature(s), Some(vec![9; 64]));
+        let (created, found, rest) = usual::input(i).unwrap();
+        assert_eq!(
+            (created, found, rest),
+            (UnixTime::from_secs(1_767_225_600), nonce, params.as_str())
+        );
+        written.iter().for_each(|text| agrees(text));
+    }
+
+    #[test]
+    fn the_short_way_takes_no_other_spelling() {
+        let params = base::params(UnixTime::from_secs(5), &[7; 16]);
+        for created in [
+            "05",
+            "",
+            "-5",
+            "+5",
+            "5.0",
+            "1000000000000000",
+            "9999999999999999999999",
+        ] {
+            let text = format!("{LABEL}={params}").replace("created=5", &format!("created={created}"));
+            assert_eq!(usual::input(&text), None, "{text}");
+        }
+        let long = format!("{LABEL}={}", crate::headers::bytes(&[9; 400]));
+        assert_eq!(usual::signature(&long), None);
+        assert_eq!(
+            usual::digest(&format!("{DIGEST_ALG}={}", crate::headers::bytes(&[9; 31]))),
+            None
+        );
+    }
+
+    proptest! {
+        /// One edit of what is usual: the short way never says anything that the parser does not.
+        #[test]
+        fn the_short_way_agrees_with_the_parser(
+            which in 0_usize..3, at in any::<proptest::sample::Index>(), with in "[ -~]{0,2}", cut in 0_usize..2,
+            created in any::<u32>(), nonce in any::<[u8; 16]>(), long in proptest::collection::vec(any::<u8>(), 0..70),
+        ) {
+            let mut text = match which {
+                0 => base::content_digest(&Sha256Digest::of(&nonce)),
+                1 => format!("{LABEL}={}", crate::headers::bytes(&long)),
+                _ => format!("{LABEL}={}", base::params(UnixTime::from_secs(created.into()), &nonce)),
+            };
+            agrees(&text);
+            let at = at.index(text.len());
+            text.replace_range(at..(at + cut).min(text.len()), &with);
+            agrees(&text);
+        }
+    }
 }

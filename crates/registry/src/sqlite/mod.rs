@@ -27,6 +27,10 @@ use crate::{
     store::{Changes, Commit, Guard, Put, Row, Store, Stored},
 };
 
+/// Every row that begins with a prefix, ascending by the bytes of its key.
+const LIST: &str =
+    "SELECT key, value, revision FROM records WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key";
+
 /// A registry in one file.
 #[derive(Debug)]
 pub(crate) struct SqliteStore {
@@ -117,9 +121,7 @@ fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option<Stored>> {
 }
 
 fn list(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<Row>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT key, value, revision FROM records WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key",
-    )?;
+    let mut statement = connection.prepare_cached(LIST)?;
     let rows = statement.query_map([prefix], |row| {
         let stored = Stored {
             value: row.get(1)?,

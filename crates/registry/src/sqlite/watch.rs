@@ -1,9 +1,11 @@
 //! Following a registry file: a thread that asks `data_version` twenty times a second.
 //!
 //! Owns: its own connection, because SQLite shows a connection only the commits of others. After any commit it reads
-//! everything: edits by hand, which raise no revision of ours, count as well.
+//! everything, because edits by hand, which raise no revision of ours, count as well; what differs is passed on. A quote
+//! that was accepted is one row of thousands: told as such, it makes nobody build a snapshot anew.
 
 use std::{
+    hash::{BuildHasher as _, RandomState},
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -13,12 +15,13 @@ use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use super::{
+    LIST,
     file::{self, FileId},
     list, unavailable,
 };
 use crate::{
-    ReadError, Unavailable, WatchError,
-    store::{CHANGES_AHEAD, Change, Changes},
+    ReadError, Revision, Unavailable, WatchError,
+    store::{CHANGES_AHEAD, Change, Changes, Row, Stored},
 };
 
 const POLL: Duration = Duration::from_millis(50);
@@ -37,6 +40,13 @@ struct Following {
     connection: Connection,
     file: FileId,
     version: i64,
+    known: Known,
+}
+
+/// What was told: of each row its key, its revision, and a keyed hash of its value; ascending by key.
+struct Known {
+    rows: Vec<(Box<str>, Revision, u64)>,
+    hasher: RandomState,
 }
 
 pub(super) async fn start(
@@ -106,13 +116,14 @@ impl Follower {
         let file = file::id(&self.path).map_err(Unavailable::failed)?;
         let connection = file::connect(&self.path, self.busy).map_err(|e| self.failed(e))?;
         let version = data_version(&connection).map_err(|e| self.failed(e))?;
-        let mut following = Following {
+        let all = list(&connection, &self.prefix).map_err(|e| self.failed(e))?;
+        let following = Following {
             connection,
             file,
             version,
+            known: Known::of(&all),
         };
-        let all = self.read(&mut following)?;
-        Ok((following, all))
+        Ok((following, Change::All(all)))
     }
 
     fn poll(&self, following: &mut Following) -> Result<Option<Change>, WatchError> {
@@ -125,17 +136,71 @@ impl Follower {
         }
         // The version first: a commit between the two is read now and once more.
         following.version = version;
-        self.read(following).map(Some)
-    }
-
-    fn read(&self, following: &mut Following) -> Result<Change, WatchError> {
-        list(&following.connection, &self.prefix)
-            .map(Change::All)
-            .map_err(|e| self.failed(e))
+        let changes = following
+            .known
+            .changes(&following.connection, &self.prefix)
+            .map_err(|e| self.failed(e))?;
+        // Of another fleet, perhaps.
+        Ok((!changes.is_empty()).then_some(Change::Some(changes)))
     }
 
     fn failed(&self, error: rusqlite::Error) -> WatchError {
         unavailable(error, self.busy).into()
+    }
+}
+
+impl Known {
+    fn of(rows: &[Row]) -> Self {
+        let hasher = RandomState::new();
+        let known = |(key, stored): &Row| {
+            (
+                key.as_str().into(),
+                stored.revision,
+                hasher.hash_one(stored.value.as_slice()),
+            )
+        };
+        Self {
+            rows: rows.iter().map(known).collect(),
+            hasher,
+        }
+    }
+
+    /// What differs from what was told, in one reading; told from now on.
+    fn changes(
+        &mut self,
+        connection: &Connection,
+        prefix: &str,
+    ) -> rusqlite::Result<Vec<(String, Option<Stored>)>> {
+        let mut changes = Vec::new();
+        let mut rows = Vec::with_capacity(self.rows.len());
+        let mut before = self.rows.iter().peekable();
+        let mut statement = connection.prepare_cached(LIST)?;
+        let mut found = statement.query([prefix])?;
+        while let Some(row) = found.next()? {
+            let key = row.get_ref(0)?.as_str()?;
+            let value = row.get_ref(1)?.as_blob()?;
+            let revision = row.get(2)?;
+            while let Some((gone, ..)) = before.next_if(|(known, ..)| **known < *key) {
+                changes.push((gone.to_string(), None));
+            }
+            let hash = self.hasher.hash_one(value);
+            let known = before.next_if(|(known, ..)| **known == *key);
+            if !known.is_some_and(|(_, at, of)| (*at, *of) == (revision, hash)) {
+                let stored = Stored {
+                    value: value.to_vec(),
+                    revision,
+                };
+                changes.push((key.to_owned(), Some(stored)));
+            }
+            rows.push((
+                known.map_or_else(|| key.into(), |(key, ..)| key.clone()),
+                revision,
+                hash,
+            ));
+        }
+        changes.extend(before.map(|(gone, ..)| (gone.to_string(), None)));
+        self.rows = rows;
+        Ok(changes)
     }
 }
 
