@@ -1,4 +1,5 @@
-//! What came of one request, gathered while it is answered and told once its answer is over: to the log, the metrics, the audit log.
+//! What came of one request, gathered while it is answered and told once its answer is over: to the log, the metrics, the audit log,
+//! traces and `/top`.
 //!
 //! Owns: which of them is told what and when. The decision is told when it falls, and an admission is in the audit log (or its queue)
 //! before anything goes upstream; the end is told when the last byte was taken, or when the client left. Whatever way a request ends,
@@ -16,18 +17,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, request::Parts};
+use domain::DeviceId;
+use http::{HeaderMap, Method, request::Parts};
 use protocol::Refusal;
 use serde::Serialize;
 
 use crate::{
     audit::{self, Audit, Place},
+    clock::Clock,
     gate::{Admit, Grant, Proof, Refused, Who},
     log,
     meter::Tally,
     metrics::Metrics,
     routes::{Class, Forward},
+    top::board::{Board, DeviceStats, Stream},
+    trace::{self, Recording, Tracer},
     verdict::Verdict,
+    view::Device,
 };
 
 /// What a request showed beside its PSK.
@@ -97,18 +103,32 @@ pub struct Telemetry {
     pub metrics: Arc<Metrics>,
     /// The audit log.
     pub audit: Option<Audit>,
+    /// Traces.
+    pub tracer: Option<Tracer>,
+    /// What runs now.
+    pub board: Board,
+    clock: Clock,
     /// Of this process: what numbers of requests begin with, so that those of two processes differ.
     instance: u32,
     requests: AtomicU64,
 }
 
 impl Telemetry {
-    /// Tells metrics, and an audit log where there is one. `instance` is random.
+    /// Tells metrics, and what else there is. `instance` is random.
     #[must_use]
-    pub const fn new(metrics: Arc<Metrics>, audit: Option<Audit>, instance: u32) -> Self {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        audit: Option<Audit>,
+        tracer: Option<Tracer>,
+        clock: Clock,
+        instance: u32,
+    ) -> Self {
         Self {
             metrics,
             audit,
+            tracer,
+            board: Board::default(),
+            clock,
             instance,
             requests: AtomicU64::new(0),
         }
@@ -118,7 +138,14 @@ impl Telemetry {
     #[must_use]
     pub fn begin(self: &Arc<Self>, parts: &Parts, peer: Option<IpAddr>) -> Box<Account> {
         let place = self.audit.as_ref().and_then(Audit::reserve);
+        let recording = self
+            .tracer
+            .as_ref()
+            .and_then(|tracer| tracer.begin(&parts.headers));
         Box::new(Account {
+            recording,
+            running: None,
+            stream: None,
             told: Arc::clone(self),
             number: self.requests.fetch_add(1, Ordering::Relaxed),
             started: Instant::now(),
@@ -160,6 +187,10 @@ impl Telemetry {
 #[derive(Debug)]
 pub struct Account {
     told: Arc<Telemetry>,
+    recording: Option<Box<Recording>>,
+    /// Whose figures say that a request of it runs.
+    running: Option<Arc<Device>>,
+    stream: Option<Arc<Stream>>,
     number: u64,
     pub(crate) started: Instant,
     spent: Duration,
@@ -215,6 +246,8 @@ impl Account {
     /// The head was admitted; the body may still be refused.
     pub fn head_admitted(&mut self, admit: &Admit) {
         self.who = Who::Device(admit.psk, Arc::clone(&admit.device));
+        DeviceStats::add(&admit.device.stats().running, 1);
+        self.running = Some(Arc::clone(&admit.device));
         (self.route, self.proof) = match &admit.to {
             Grant::Challenge => (RouteKind::Attest, ProofKind::Psk),
             Grant::OpenSession => (RouteKind::Attest, ProofKind::Quote),
@@ -236,6 +269,21 @@ impl Account {
     /// It cannot be written, and the operator wants nothing to happen then.
     pub async fn goes_upstream(&mut self, body: &[u8]) -> Result<(), Refused> {
         let told = Arc::clone(&self.told);
+        if let Some(recording) = &mut self.recording {
+            recording.goes_upstream(self.started.elapsed());
+        }
+        if let (RouteKind::Inference, Some(device)) = (self.route, &self.running) {
+            let stream = Arc::new(Stream {
+                request: self.request(),
+                device: device.id().clone(),
+                model: self.model.clone(),
+                path: self.path.as_deref().unwrap_or_default().to_owned(),
+                since: self.started,
+                bytes: AtomicU64::new(0),
+            });
+            told.board.put(self.number, &stream);
+            self.stream = Some(stream);
+        }
         let Some(audit) = &told.audit else { return Ok(()) };
         self.end_place = audit.reserve();
         if self.end_place.is_none() && audit.refuses() {
@@ -251,6 +299,12 @@ impl Account {
             return Err(unwritable());
         }
         Ok(())
+    }
+
+    /// The headers with which it goes there: the trace's context is ours, or the client's if it is one.
+    #[must_use]
+    pub fn upstream_headers<'a>(&self, headers: &'a HeaderMap) -> Cow<'a, HeaderMap> {
+        trace::upstream(headers, self.recording.as_deref())
     }
 
     /// The request is answered with this status.
@@ -297,6 +351,9 @@ impl Account {
         self.bytes = self
             .bytes
             .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        if let Some(stream) = &self.stream {
+            stream.bytes.store(self.bytes, Ordering::Relaxed);
+        }
     }
 
     /// The answer's last byte went to the client.
@@ -312,6 +369,20 @@ impl Account {
     /// Where it will stand what the model took and gave.
     pub fn counts(&mut self, tally: Arc<Tally>) {
         self.tally = Some(tally);
+    }
+
+    /// The device, as far as it is known.
+    pub(crate) fn device(&self) -> Option<&DeviceId> {
+        match &self.who {
+            Who::Nobody | Who::Key(_) => None,
+            Who::Unusable(_, device) => Some(device),
+            Who::Device(_, device) => Some(device.id()),
+        }
+    }
+
+    /// The trace that it is recorded in.
+    pub(crate) fn trace(&self) -> Option<String> {
+        self.recording.as_ref().map(|recording| recording.trace())
     }
 
     /// Why an admitted request got no answer, or half of one.
@@ -379,6 +450,36 @@ impl Account {
         }
         metrics.finished(self.route, took, self.first, self.bytes, self.tokens);
         log::access(self, took);
+        if let (Some(recording), Some(tracer)) = (&self.recording, &self.told.tracer) {
+            tracer.end(recording, self, took);
+        }
+        if self.stream.is_some() {
+            self.told.board.take(self.number);
+        }
+        self.note();
+    }
+
+    /// Adds to the device's figures.
+    fn note(&self) {
+        if let Some(device) = &self.running {
+            device.stats().running.fetch_sub(1, Ordering::Relaxed);
+        }
+        let Who::Device(_, device) = &self.who else { return };
+        let stats = device.stats();
+        let counter = if self.refusal.is_some() {
+            &stats.refused
+        } else {
+            &stats.admitted
+        };
+        DeviceStats::add(counter, 1);
+        DeviceStats::add(&stats.bytes, self.bytes);
+        if let Some((prompt, output)) = self.tokens {
+            DeviceStats::add(&stats.prompt_tokens, prompt);
+            DeviceStats::add(&stats.output_tokens, output);
+        }
+        stats
+            .last
+            .store(self.told.clock.now().as_secs(), Ordering::Relaxed);
     }
 }
 

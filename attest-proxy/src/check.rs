@@ -3,13 +3,16 @@
 //! Owns: the list of checks; each says what it found. It changes nothing: an SQLite registry that is not there is a
 //! finding, not something to be made.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use registry::{RegistryUrl, Update};
+use rustix::fs::Access;
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 
-use crate::{config::Settings, follow::chain, keys, registry_options, tls, upstream::Upstream, view::View};
+use crate::{
+    audit, config::Settings, follow::chain, keys, registry_options, tls, upstream::Upstream, view::View,
+};
 
 /// How long the registry's first answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,6 +37,17 @@ pub async fn run(settings: &Settings) -> Vec<Finding> {
         let loaded = tls::load(files, settings.http2).map(|_| format!("{}", files.cert.display()));
         findings.push(finding("tls", loaded.map_err(|e| e.to_string())));
     }
+    if let Some(audit) = &settings.audit {
+        let writable = audit::probe(&audit.file).map(|()| audit.file.display().to_string());
+        findings.push(finding("audit log", writable.map_err(|e| e.to_string())));
+    }
+    if let Some(path) = &settings.registry_snapshot {
+        findings.push(finding("snapshot", snapshot(path)));
+    }
+    if let Some(traces) = &settings.traces {
+        let reached = collector(&traces.endpoint.address).await;
+        findings.push(finding("collector", reached));
+    }
     findings.push(finding("registry", registry(settings).await));
     let upstream = Upstream::new(&settings.upstreams, &settings.limits);
     let found = upstream.round().await;
@@ -45,6 +59,23 @@ pub async fn run(settings: &Settings) -> Vec<Finding> {
         findings.push(finding("upstream", result.map_err(|e| format!("{server}: {e}"))));
     }
     findings
+}
+
+/// Whether the snapshot's folder can be written.
+fn snapshot(path: &Path) -> Result<String, String> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let dir = dir.unwrap_or(Path::new("."));
+    rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)
+        .map(|()| path.display().to_string())
+        .map_err(|e| format!("cannot write to {}: {e}", dir.display()))
+}
+
+async fn collector(address: &str) -> Result<String, String> {
+    match timeout(PATIENCE, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Ok(address.to_owned()),
+        Ok(Err(error)) => Err(format!("cannot connect to {address}: {error}")),
+        Err(_) => Err(format!("no connection to {address} within {PATIENCE:?}")),
+    }
 }
 
 fn finding(name: &'static str, result: Result<String, String>) -> Finding {

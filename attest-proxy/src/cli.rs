@@ -5,8 +5,10 @@
 use std::{
     fmt::Display,
     io::{self, Write as _},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,6 +23,7 @@ use crate::{
     keys::{self, StorageKeys},
     log::{self, Format, Verbosity},
     server::Server,
+    top::{client, screen},
 };
 
 /// Admits devices to Ollama by their pre-shared key and, where their policy asks for it, by what their TPM says.
@@ -46,7 +49,8 @@ enum Command {
     ///
     /// Two lines on stderr say where: `operators: http://ADDR`, then `ready: http://ADDR` once clients can connect. A
     /// registry that is away does not end the program: it is tried again, /readyz says no meanwhile, and requests are
-    /// answered 503. SIGHUP reads the fleet's keys and the TLS certificate again. SIGTERM stops accepting, lets
+    /// answered 503, unless a snapshot on disk is young enough. SIGHUP reads the fleet's keys, the TLS certificate and
+    /// `log-level` again, and opens the audit log again. SIGTERM stops accepting, lets
     /// running answers end (`limits.drain`), and exits 0.
     Serve {
         /// The configuration file.
@@ -55,9 +59,10 @@ enum Command {
         /// How the log on stderr looks.
         #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
         log: Format,
-        /// What is logged; one line per decision from `info` on, one per refusal from `warn` on.
-        #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
-        log_level: Verbosity,
+        /// What is logged; one line per request from `info` on, one per refusal from `warn` on [default: `log-level` of
+        /// the configuration, or info].
+        #[arg(long, value_enum, value_name = "LEVEL")]
+        log_level: Option<Verbosity>,
     },
     /// Ask everything that `serve` would need: configuration, keys, TLS, registry, upstream.
     ///
@@ -68,6 +73,31 @@ enum Command {
         config: PathBuf,
         /// Print one JSON object instead of lines.
         #[arg(long)]
+        json: bool,
+    },
+    /// Watch a running proxy: devices, streams, refusals, upstreams. Ctrl-C ends it.
+    ///
+    /// Reads /top of the operators' listener. Rates are those between two readings.
+    Top {
+        /// The operators' listener.
+        #[arg(
+            long,
+            value_name = "ADDR",
+            conflicts_with = "config",
+            required_unless_present = "config"
+        )]
+        operators: Option<SocketAddr>,
+        /// A configuration that names it.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Between two readings.
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+        interval: Duration,
+        /// Show what is there once, and end.
+        #[arg(long)]
+        once: bool,
+        /// With --once: the JSON object as it came.
+        #[arg(long, requires = "once")]
         json: bool,
     },
     /// Read an audit log.
@@ -130,12 +160,29 @@ pub fn run() -> ExitCode {
             log,
             log_level,
         } => read(&config).and_then(|settings| {
-            log::init(log, log_level);
-            on_runtime(serve(settings))
+            let verbosity = log_level.or(settings.log_level).unwrap_or_default();
+            let leveller = log::init(log, verbosity);
+            let relevel = move || {
+                // The command line's word stands; the file's is read again.
+                if log_level.is_none()
+                    && let Ok(settings) = read(&config)
+                {
+                    leveller.set(settings.log_level.unwrap_or_default());
+                }
+            };
+            on_runtime(serve(settings, relevel))
         }),
         Command::Check { config, json } => {
             read(&config).and_then(|settings| on_runtime(checked(settings, json)))
         }
+        Command::Top {
+            operators,
+            config,
+            interval,
+            once,
+            json,
+        } => operators_of(operators, config.as_deref())
+            .and_then(|address| on_runtime(watch_top(address, interval, once, json))),
         Command::Audit {
             command:
                 AuditCommand::Verify {
@@ -202,13 +249,17 @@ fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
     result
 }
 
-async fn serve(settings: Settings) -> Result<(), Failure> {
+async fn serve(settings: Settings, relevel: impl Fn() + Send + 'static) -> Result<(), Failure> {
     let server = Server::bind(settings, Clock::System)
         .await
         .map_err(|e| failed(&e))?;
     let (stop, stopped) = watch::channel(false);
-    listen_to_signals(stop, server.reloader())
-        .map_err(|e| failed(&format_args!("cannot listen to signals: {e}")))?;
+    let reload = server.reloader();
+    listen_to_signals(stop, move || {
+        relevel();
+        reload();
+    })
+    .map_err(|e| failed(&format_args!("cannot listen to signals: {e}")))?;
     let (address, operators) = (
         server.address().map_err(|e| failed(&e))?,
         server.operator_address().map_err(|e| failed(&e))?,
@@ -270,6 +321,29 @@ async fn checked(settings: Settings, json: bool) -> Result<(), Failure> {
     }
 }
 
+fn operators_of(given: Option<SocketAddr>, config: Option<&Path>) -> Result<SocketAddr, Failure> {
+    match (given, config) {
+        (Some(address), _) => Ok(address),
+        (None, Some(path)) => read(path).map(|settings| settings.operator_listen),
+        (None, None) => Err(failed(&"neither --operators nor --config")),
+    }
+}
+
+async fn watch_top(address: SocketAddr, every: Duration, once: bool, json: bool) -> Result<(), Failure> {
+    if !once {
+        return client::run(address, every.max(Duration::from_millis(100)))
+            .await
+            .map_err(|e| failed(&e));
+    }
+    let (top, text) = client::read(address).await.map_err(|e| failed(&e))?;
+    if json {
+        return print(&[&text[..], b"\n"].concat());
+    }
+    let (width, height) = client::size();
+    let lines = screen::draw(&top, None, width, height);
+    print(format!("{}\n", lines.join("\n")).as_bytes())
+}
+
 fn verify(
     config: Option<&Path>,
     more: &[FleetKeyFile],
@@ -281,7 +355,7 @@ fn verify(
         None => Vec::new(),
     };
     for key in more {
-        known.push(StorageKeys::read(key).map_err(|e| failed(&e))?);
+        known.push(Arc::new(StorageKeys::read(key).map_err(|e| failed(&e))?));
     }
     let mut verifier = Verifier::new((!known.is_empty()).then_some(&known));
     for path in files {

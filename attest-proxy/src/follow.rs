@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -20,11 +20,15 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use domain::PskDigest;
 use registry::{Registry, Update, WatchError};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, sleep},
+};
 
 use crate::{
     clock::Clock,
     config::Settings,
+    kept::{Kept, Stamp},
     meter::Meters,
     registry_options,
     view::{Found, View},
@@ -42,11 +46,18 @@ pub struct Follow {
     changed: watch::Sender<()>,
     registry: OnceLock<Arc<dyn Registry>>,
     started: Instant,
-    /// Milliseconds after `started` of the last sign of life, plus one; 0: none yet.
+    /// Milliseconds after `started` of the last sign of life, plus [`BEFORE`]; 0: none yet.
     alive: AtomicU64,
     max_age: Duration,
     meters: Arc<Meters>,
+    /// News since the start.
+    news: AtomicU64,
+    /// Whether the view is the one that was kept on disk.
+    from_disk: AtomicBool,
 }
+
+/// What is added to milliseconds after the start, so that a sign of life from before it has a number too.
+const BEFORE: u64 = 2 * 86_400_000;
 
 /// The time for which a device may be answered: comes to its end when the registry says so.
 pub struct Lease(Pin<Box<dyn Future<Output = ()> + Send>>);
@@ -92,6 +103,8 @@ impl Follow {
             alive: AtomicU64::new(0),
             max_age,
             meters,
+            news: AtomicU64::new(0),
+            from_disk: AtomicBool::new(false),
         })
     }
 
@@ -137,10 +150,10 @@ impl Follow {
     #[must_use]
     pub fn standing(&self) -> Standing {
         let alive = self.alive.load(Ordering::Acquire);
-        let Some(at) = alive.checked_sub(1) else {
+        if alive == 0 {
             return Standing::Never;
-        };
-        let age = self.started.elapsed().saturating_sub(Duration::from_millis(at));
+        }
+        let age = Duration::from_millis(self.now().saturating_sub(alive));
         if age <= self.max_age {
             Standing::Fresh(age)
         } else {
@@ -158,9 +171,12 @@ impl Follow {
                 let (usable, unusable) = view.count();
                 tracing::info!(target: "registry", usable, unusable, "the registry was read");
                 self.view.store(Arc::new(view));
+                self.from_disk.store(false, Ordering::Relaxed);
+                self.news.fetch_add(1, Ordering::Relaxed);
                 self.changed.send_replace(());
             }
             Update::Seen(device, seen) => {
+                self.news.fetch_add(1, Ordering::Relaxed);
                 if let Some(device) = self.view.load().device(&device) {
                     device.last_seen().advance(seen);
                 }
@@ -168,8 +184,70 @@ impl Follow {
             Update::Spent(device, spent) => self.meters.told(&device, spent),
             Update::Alive => {}
         }
-        let at = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.alive.store(at.saturating_add(1), Ordering::Release);
+        // A view that was kept is no longer what is answered from, once the registry has spoken.
+        if !self.from_disk.load(Ordering::Relaxed) {
+            self.alive.store(self.now(), Ordering::Release);
+        }
+    }
+
+    /// Milliseconds since the start, and [`BEFORE`].
+    fn now(&self) -> u64 {
+        let since = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        since.saturating_add(BEFORE)
+    }
+
+    /// Goes on with a view that was kept on disk, unless the registry was faster.
+    pub fn restore(&self, view: View, age: Duration) {
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let at = self.now().saturating_sub(age).max(1);
+        self.view.store(Arc::new(view));
+        self.from_disk.store(true, Ordering::Relaxed);
+        self.alive.store(at, Ordering::Release);
+    }
+
+    /// Whether the registry was not reached since the start, and the view is the one that was kept on disk.
+    #[must_use]
+    pub fn is_from_disk(&self) -> bool {
+        self.from_disk.load(Ordering::Relaxed)
+    }
+}
+
+/// Keeps the view on disk: whole when there is news, and else the time at which the registry was last alive.
+pub async fn keep(follow: Arc<Follow>, kept: Arc<Kept>, clock: Clock) {
+    let mut tick = interval((follow.max_age / 10).clamp(Duration::from_millis(100), Duration::from_secs(5)));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut news, mut saved, mut failing) = (0, None, false);
+    loop {
+        tick.tick().await;
+        let Standing::Fresh(age) = follow.standing() else {
+            continue;
+        };
+        if follow.is_from_disk() {
+            continue;
+        }
+        let latest = follow.news.load(Ordering::Relaxed);
+        let (follow, kept, clock) = (Arc::clone(&follow), Arc::clone(&kept), clock.clone());
+        let known = saved.filter(|_| latest == news);
+        let written = tokio::task::spawn_blocking(move || {
+            let mut alive = Stamp::now(clock.millis());
+            let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            alive.wall = alive.wall.saturating_sub(age);
+            alive.since_boot = alive.since_boot.saturating_sub(age);
+            match known {
+                Some(of) => kept.still_alive(&of, alive).map(|()| of),
+                None => kept.save(&follow.last_view(), &alive),
+            }
+        });
+        match written.await {
+            Ok(Ok(of)) => {
+                (news, saved, failing) = (latest, Some(of), false);
+            }
+            Ok(Err(error)) if !failing => {
+                failing = true;
+                tracing::error!(target: "registry", %error, "the snapshot cannot be kept on disk");
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use data_encoding::BASE64;
@@ -65,7 +66,7 @@ pub struct Loaded {
     /// The keys of the wire contract.
     pub ring: KeyRing,
     /// The keys for what is on disk: those of the current root first.
-    pub storage: Vec<StorageKeys>,
+    pub storage: Vec<Arc<StorageKeys>>,
 }
 
 /// The keys of one root for what this program keeps on disk.
@@ -131,11 +132,11 @@ impl std::fmt::Debug for StorageKeys {
 /// [`KeyError`], naming the file.
 pub fn load(settings: &Settings) -> Result<Loaded, KeyError> {
     let (current, storage) = derive(&settings.fleet_key)?;
-    let mut storage = vec![storage];
+    let mut storage = vec![Arc::new(storage)];
     let previous = match &settings.previous_fleet_key {
         Some(previous) => {
             let (keys, old) = derive(&previous.key)?;
-            storage.push(old);
+            storage.push(Arc::new(old));
             Some((keys, previous.until))
         }
         None => None,

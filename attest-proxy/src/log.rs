@@ -10,7 +10,9 @@ use std::time::Duration;
 use domain::{DeviceId, PskDigest};
 use http::Method;
 use tracing::Level;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    Registry, filter::Targets, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
 
 use crate::{
     account::Account,
@@ -44,8 +46,32 @@ pub enum Verbosity {
     Info,
 }
 
+/// Changes what is logged while the program runs.
+pub struct Leveller(Option<reload::Handle<Targets, Registry>>);
+
+impl Leveller {
+    /// Logs so much from now on.
+    pub fn set(&self, verbosity: Verbosity) {
+        if let Some(handle) = &self.0 {
+            // It fails only when nothing logs any more.
+            let _ = handle.reload(targets(verbosity));
+        }
+    }
+}
+
 /// Starts logging. A second call changes nothing.
-pub fn init(format: Format, verbosity: Verbosity) {
+pub fn init(format: Format, verbosity: Verbosity) -> Leveller {
+    let (filter, handle) = reload::Layer::new(targets(verbosity));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    let started = match format {
+        Format::Text => registry.with(lines.with_ansi(false)).try_init(),
+        Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    };
+    Leveller(started.ok().map(|()| handle))
+}
+
+fn targets(verbosity: Verbosity) -> Targets {
     let level = match verbosity {
         Verbosity::Error => Level::ERROR,
         Verbosity::Warn => Level::WARN,
@@ -53,17 +79,10 @@ pub fn init(format: Format, verbosity: Verbosity) {
     };
     let ours = [
         "decision", "alert", "audit", "registry", "upstream", "server", "traces",
-    ]
-    .map(|target| (target, level));
-    let filter = Targets::new()
+    ];
+    Targets::new()
         .with_default(level.min(Level::WARN))
-        .with_targets(ours);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(filter);
-    let _ = match format {
-        Format::Text => registry.with(lines.with_ansi(false)).try_init(),
-        Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
-    };
+        .with_targets(ours.map(|target| (target, level)))
 }
 
 /// The line of a request, once its answer is over.
@@ -81,6 +100,7 @@ pub(crate) fn access(account: &Account, took: Duration) {
     );
     let (route, proof) = (account.route.name(), account.proof.name());
     let model = account.model.as_deref();
+    let trace = account.trace();
     let peer = account.peer.map(tracing::field::display);
     let micros = account.decided.map(micros_of);
     let first_micros = account.first.map(micros_of);
@@ -100,6 +120,7 @@ pub(crate) fn access(account: &Account, took: Duration) {
             model,
             proof,
             peer,
+            trace,
             broken = account.decided.and_then(|_| account.end_code()),
             bytes,
             complete,
@@ -123,6 +144,7 @@ pub(crate) fn access(account: &Account, took: Duration) {
             model,
             proof,
             peer,
+            trace,
             why = account.why,
             failed = account.verdict.as_deref().map(Verdict::to_json),
             bytes,

@@ -1,7 +1,7 @@
-//! The operators' listener: `/healthz`, `/readyz`, `/metrics`, on a port of its own.
+//! The operators' listener: `/healthz`, `/readyz`, `/metrics`, `/top`, on a port of its own.
 //!
 //! Owns: what "ready" means: the registry was read and is proven alive, the upstream takes connections, and we are not
-//! ending, and the audit log takes lines. Anyone who reaches this port may read it: nothing here is secret, and no device is named.
+//! ending, and the audit log takes lines. Anyone who reaches this port may read it: nothing here is secret; devices are named in `/top` alone.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -16,13 +16,13 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{audit::Audit, follow::Standing, metrics::Gauges, service::Proxy};
+use crate::{audit::Audit, follow::Standing, metrics::Gauges, service::Proxy, top, trace::Tracer};
 
 /// Probes and scrapers at one time; more wait.
 const CONNECTIONS: usize = 64;
 
 /// Whether the process takes requests, and if not, why.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Readiness {
     /// Whether it does.
     pub ready: bool,
@@ -97,10 +97,15 @@ async fn answer(request: &Request<Incoming>, proxy: &Proxy, draining: bool) -> R
                 proxy.metrics.render(&gauges),
             )
         }
+        "/top" => {
+            let top = top::gather(proxy, readiness(proxy, draining).await);
+            let body = serde_json::to_string(&top).unwrap_or_default();
+            text(StatusCode::OK, "application/json", body)
+        }
         _ => text(
             StatusCode::NOT_FOUND,
             "text/plain",
-            "/healthz, /readyz, /metrics\n".into(),
+            "/healthz, /readyz, /metrics, /top\n".into(),
         ),
     }
 }
@@ -136,7 +141,13 @@ pub async fn readiness(proxy: &Proxy, draining: bool) -> Readiness {
     let keys = format!("key {}", proxy.keys.load().0.current().id());
     Readiness {
         ready: reasons.is_empty(),
-        registry: registry.err().unwrap_or_else(|| "ok".to_owned()),
+        registry: registry.err().unwrap_or_else(|| {
+            if proxy.follow.is_from_disk() {
+                "ok, from the snapshot on disk: the registry was not reached yet".to_owned()
+            } else {
+                "ok".to_owned()
+            }
+        }),
         upstream: upstream.err().unwrap_or_else(|| "ok".to_owned()),
         audit: audit.map_or_else(|why| why, str::to_owned),
         keys: match proxy.metrics.last_reload_failed() {
@@ -163,6 +174,7 @@ fn gauges(proxy: &Proxy, ready: bool) -> Gauges {
         upstream: proxy.upstream.gauges(),
         ready,
         audit: proxy.told.audit.as_ref().map(Audit::state),
+        spans: proxy.told.tracer.as_ref().map(Tracer::sent),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     config::Settings,
     follow::{self, Follow},
     gate::Site,
+    kept::{Kept, Stamp},
     keys::{self, KeyError, Loaded},
     listener::{self, Places, Shared},
     memory::Budget,
@@ -30,6 +31,7 @@ use crate::{
     operators,
     service::{Keys, Proxy},
     tls::{self, Acceptor, TlsError},
+    trace::Tracer,
     upstream::Upstream,
     wire::Peer,
 };
@@ -72,6 +74,7 @@ pub struct Server {
     tls: Arc<ArcSwapOption<Acceptor>>,
     clients: TcpListener,
     operators: TcpListener,
+    kept: Option<Arc<Kept>>,
 }
 
 impl Server {
@@ -90,6 +93,15 @@ impl Server {
             Clock::Other(_) => clock.now(),
         };
         let metrics = Arc::<Metrics>::default();
+        let meters = Arc::new(Meters::new(clock.clone()));
+        let follow = Follow::new(settings.registry_max_age, Arc::clone(&meters));
+        let kept = settings
+            .registry_snapshot
+            .as_ref()
+            .map(|path| Arc::new(Kept::new(path, &settings.fleet, storage.clone())));
+        if let Some(kept) = &kept {
+            restore(kept, &follow, &clock);
+        }
         let audit = match (&settings.audit, storage.into_iter().next()) {
             (Some(audit), Some(keys)) => Some(Audit::start(audit, &settings.fleet, keys, clock.clone())?),
             _ => None,
@@ -97,15 +109,24 @@ impl Server {
         let random = SystemRandom::new();
         let mut instance = [0; 4];
         random.fill(&mut instance).map_err(|_| StartError::NoRandomness)?;
-        let told = Telemetry::new(Arc::clone(&metrics), audit, u32::from_be_bytes(instance));
-        let meters = Arc::new(Meters::new(clock.clone()));
+        let tracer = settings
+            .traces
+            .as_ref()
+            .map(|traces| Tracer::new(traces, settings.fleet.as_str()));
+        let told = Telemetry::new(
+            Arc::clone(&metrics),
+            audit,
+            tracer,
+            clock.clone(),
+            u32::from_be_bytes(instance),
+        );
         let proxy = Proxy {
             site: Site {
                 fleet: settings.fleet.clone(),
                 audience: settings.audience.clone(),
             },
             keys: ArcSwap::from_pointee(Keys(ring)),
-            follow: Follow::new(settings.registry_max_age, Arc::clone(&meters)),
+            follow,
             meters,
             replays: Replays::new(started_at, REPLAY_CAPACITY),
             upstream: Upstream::new(&settings.upstreams, &settings.limits),
@@ -124,6 +145,7 @@ impl Server {
             tls: Arc::new(ArcSwapOption::from_pointee(tls)),
             clients,
             operators,
+            kept,
         })
     }
 
@@ -161,12 +183,13 @@ impl Server {
 
     /// Reads keys and certificates again when it is called.
     pub fn reloader(&self) -> impl Fn() + Send + 'static {
-        let (settings, proxy, tls) = (
+        let (settings, proxy, tls, kept) = (
             Arc::clone(&self.settings),
             Arc::clone(&self.proxy),
             Arc::clone(&self.tls),
+            self.kept.clone(),
         );
-        move || match reload(&settings, &proxy, &tls) {
+        move || match reload(&settings, &proxy, kept.as_deref(), &tls) {
             Ok(()) => {
                 proxy.metrics.reloaded(true);
                 tracing::info!(target: "server", "keys and certificates were read again");
@@ -186,11 +209,17 @@ impl Server {
             tls,
             clients,
             operators,
+            kept,
         } = self;
         let following = tokio::spawn(follow::run(Arc::clone(&proxy.follow), Arc::clone(&settings)));
         let asked = Arc::clone(&proxy);
         let asking = tokio::spawn(async move { asked.upstream.watch().await });
         let sharing = tokio::spawn(share::run(Arc::clone(&proxy.meters), Arc::clone(&proxy.follow)));
+        if let Some(tracer) = &proxy.told.tracer {
+            tracer.start();
+        }
+        let keeping =
+            kept.map(|kept| tokio::spawn(follow::keep(Arc::clone(&proxy.follow), kept, proxy.clock.clone())));
         let operating = tokio::spawn(operators::serve(operators, Arc::clone(&proxy), stop.clone()));
         while matches!(proxy.clock, Clock::System) && proxy.clock.now() < proxy.started_at {
             sleep(Duration::from_millis(20)).await;
@@ -234,6 +263,9 @@ impl Server {
         following.abort();
         asking.abort();
         operating.abort();
+        if let Some(keeping) = keeping {
+            keeping.abort();
+        }
         let told = Arc::clone(&proxy.told);
         // The disk may take its time; nobody else is left who could wait.
         let _ = tokio::task::spawn_blocking(move || told.close()).await;
@@ -256,10 +288,33 @@ fn acceptor(settings: &Settings) -> Result<Option<Acceptor>, TlsError> {
     files.map(|files| tls::load(files, settings.http2)).transpose()
 }
 
-fn reload(settings: &Settings, proxy: &Proxy, tls: &ArcSwapOption<Acceptor>) -> Result<(), StartError> {
+/// Goes on with the snapshot of before the start, if it may be believed.
+fn restore(kept: &Kept, follow: &Follow, clock: &Clock) {
+    match kept.load(&Stamp::now(clock.millis()), follow.max_age()) {
+        Ok(None) => {}
+        Ok(Some((view, age))) => {
+            let (usable, _) = view.count();
+            follow.restore(view, age);
+            tracing::info!(target: "registry", usable, ?age, "the last snapshot was read from disk");
+        }
+        Err(error) => {
+            tracing::warn!(target: "registry", %error, "the last snapshot on disk is not believed");
+        }
+    }
+}
+
+fn reload(
+    settings: &Settings,
+    proxy: &Proxy,
+    kept: Option<&Kept>,
+    tls: &ArcSwapOption<Acceptor>,
+) -> Result<(), StartError> {
     let Loaded { ring, storage } = keys::load(settings)?;
     let acceptor = acceptor(settings)?;
     proxy.keys.store(Arc::new(Keys(ring)));
+    if let Some(kept) = kept {
+        kept.rekey(storage.clone());
+    }
     if let (Some(audit), Some(keys)) = (&proxy.told.audit, storage.into_iter().next()) {
         audit.reopen(keys);
     }

@@ -305,11 +305,12 @@ impl Proxy {
         account.goes_upstream(&judged.bytes).await?;
         ticket.sent();
         account.counts(ticket.tally());
+        let headers = account.upstream_headers(head.headers);
         let mut lease = self.follow.lease(*who.0, self.clock.clone());
         let request = forward::Outgoing {
             device: who.1.id(),
             method: head.method,
-            headers: head.headers,
+            headers: &headers,
             to: route,
             body: judged,
         };

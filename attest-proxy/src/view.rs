@@ -11,6 +11,8 @@ use domain::{DeviceId, PskDigest, UnixTime};
 use evidence::{AttestationKey, Counters, PcrPolicy};
 use registry::{Entry, Lookup, SeenRecord, Snapshot, Unusable, Versioned};
 
+use crate::top::board::DeviceStats;
+
 /// All devices at one moment.
 #[derive(Debug, Default)]
 pub struct View {
@@ -24,6 +26,7 @@ pub struct Device {
     entry: Arc<Entry>,
     demand: Demand,
     seen: Arc<LastSeen>,
+    stats: Arc<DeviceStats>,
 }
 
 /// What a device must show beside its PSK.
@@ -91,10 +94,7 @@ impl View {
                 let old = before.devices.get(id);
                 let device = match old {
                     Some(old) if Arc::ptr_eq(&old.entry, entry) => Arc::clone(old),
-                    _ => Arc::new(Device::new(
-                        entry,
-                        old.map(|o| Arc::clone(&o.seen)).unwrap_or_default(),
-                    )),
+                    _ => Arc::new(Device::new(entry, old.map(|old| &**old))),
                 };
                 if let Some(seen) = snapshot.seen(id) {
                     device.seen.advance(seen.clone());
@@ -142,6 +142,11 @@ impl View {
         self.devices.get(id)
     }
 
+    /// The devices that the registry knows and whose records are understood.
+    pub fn devices(&self) -> impl Iterator<Item = &Arc<Device>> {
+        self.devices.values()
+    }
+
     /// Devices that should be admitted and cannot be, each with the reason: not those that an operator switched off.
     pub fn troubled(&self) -> impl Iterator<Item = (&DeviceId, String)> {
         let unusable = self
@@ -172,11 +177,12 @@ impl View {
 }
 
 impl Device {
-    fn new(entry: &Arc<Entry>, seen: Arc<LastSeen>) -> Self {
+    fn new(entry: &Arc<Entry>, before: Option<&Self>) -> Self {
         Self {
             demand: Demand::of(entry),
             entry: Arc::clone(entry),
-            seen,
+            seen: before.map(|b| Arc::clone(&b.seen)).unwrap_or_default(),
+            stats: before.map(|b| Arc::clone(&b.stats)).unwrap_or_default(),
         }
     }
 
@@ -196,6 +202,12 @@ impl Device {
     #[must_use]
     pub const fn demand(&self) -> &Demand {
         &self.demand
+    }
+
+    /// What it did, for `/top`.
+    #[must_use]
+    pub fn stats(&self) -> &DeviceStats {
+        &self.stats
     }
 
     /// What was seen of it last.

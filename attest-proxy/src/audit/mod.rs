@@ -162,7 +162,7 @@ impl Audit {
     pub fn start(
         settings: &AuditSettings,
         fleet: &FleetName,
-        keys: StorageKeys,
+        keys: Arc<StorageKeys>,
         clock: Clock,
     ) -> Result<Self, AuditError> {
         let file = writer::open(&settings.file, None, fleet, &keys, clock.millis())?;
@@ -253,7 +253,7 @@ impl Audit {
     }
 
     /// The file was moved away, or the fleet's keys are others.
-    pub fn reopen(&self, keys: StorageKeys) {
+    pub fn reopen(&self, keys: Arc<StorageKeys>) {
         if self.queue.send(Message::Reopen(keys)).is_err() {
             self.shared.failed(&"its thread has ended");
         }

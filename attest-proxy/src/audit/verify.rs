@@ -10,6 +10,7 @@
 use std::{
     fmt,
     io::{self, BufRead, Read as _},
+    sync::Arc,
 };
 
 use serde::Deserialize;
@@ -115,7 +116,7 @@ struct Line {
 /// Reads files, in order, as one chain. Without `keys`, MACs are not checked.
 #[derive(Debug)]
 pub struct Verifier<'a> {
-    keys: Option<&'a [StorageKeys]>,
+    keys: Option<&'a [Arc<StorageKeys>]>,
     key: Option<&'a StorageKeys>,
     last: Option<(u64, Hash)>,
     report: Report,
@@ -124,7 +125,7 @@ pub struct Verifier<'a> {
 impl<'a> Verifier<'a> {
     /// Nothing is read yet.
     #[must_use]
-    pub fn new(keys: Option<&'a [StorageKeys]>) -> Self {
+    pub fn new(keys: Option<&'a [Arc<StorageKeys>]>) -> Self {
         Self {
             keys,
             key: None,
@@ -224,7 +225,11 @@ impl<'a> Verifier<'a> {
         let Some(keys) = self.keys else { return Ok(()) };
         if let Some(id) = line.key.as_deref().filter(|_| line.event == "open") {
             let known = keys.iter().find(|key| key.id().as_str() == id);
-            self.key = Some(known.ok_or_else(|| Breach::UnknownKey(escaped(id)))?);
+            self.key = Some(
+                known
+                    .map(|key| &**key)
+                    .ok_or_else(|| Breach::UnknownKey(escaped(id)))?,
+            );
         }
         match self.key {
             Some(key) if sealed.is_by(key.audit()) => Ok(()),

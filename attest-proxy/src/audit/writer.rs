@@ -34,7 +34,7 @@ pub(super) enum Message {
     /// Write this. Whoever waits is told when it is on the disk.
     Write(Event, Place, Option<oneshot::Sender<()>>),
     /// The file was moved, or the keys are others.
-    Reopen(StorageKeys),
+    Reopen(Arc<StorageKeys>),
     /// Write what is there, and end.
     Stop,
 }
@@ -42,7 +42,7 @@ pub(super) enum Message {
 pub(super) struct Writer {
     pub(super) path: PathBuf,
     pub(super) fleet: FleetName,
-    pub(super) keys: StorageKeys,
+    pub(super) keys: Arc<StorageKeys>,
     pub(super) fsync: Fsync,
     pub(super) max_size: u64,
     pub(super) clock: Clock,
@@ -171,7 +171,7 @@ impl Writer {
         self.next_file();
     }
 
-    fn reopen(&mut self, keys: StorageKeys) {
+    fn reopen(&mut self, keys: Arc<StorageKeys>) {
         let same = keys.id() == self.keys.id();
         if same && self.file.is_in_place() {
             // Nothing to do but to try again what failed.
@@ -197,7 +197,7 @@ impl Writer {
         self.take_next(old.err());
     }
 
-    fn next_file_under(&mut self, keys: StorageKeys) {
+    fn next_file_under(&mut self, keys: Arc<StorageKeys>) {
         let old = self.file.end(self.clock.millis(), &self.keys);
         self.keys = keys;
         self.take_next(old.err());

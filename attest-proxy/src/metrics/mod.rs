@@ -86,7 +86,7 @@ pub struct Metrics {
 }
 
 /// What is measured when it is asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Gauges {
     /// Devices that can be admitted.
     pub usable: usize,
@@ -104,6 +104,8 @@ pub struct Gauges {
     pub ready: bool,
     /// How the audit log does, where there is one.
     pub audit: Option<AuditState>,
+    /// Spans that a collector took, and spans that are lost, where traces are made.
+    pub spans: Option<(u64, u64)>,
 }
 
 impl Default for Metrics {
@@ -238,6 +240,30 @@ impl Metrics {
         add(&self.connections_refused);
     }
 
+    /// What came of requests, for `/top`: admitted, abandoned, and refusals by code, the most frequent first.
+    #[must_use]
+    pub fn outcomes(&self) -> (u64, u64, Vec<(String, u64)>) {
+        let mut codes: Vec<(String, u64)> = Vec::new();
+        for (refusal, count) in Refusal::ALL.iter().zip(&self.refused) {
+            let count = count.load(Ordering::Relaxed);
+            match codes.iter_mut().find(|(code, _)| code == refusal.code()) {
+                // Two refusals share a code.
+                Some((_, sum)) => *sum = sum.saturating_add(count),
+                None => codes.push((refusal.code().to_owned(), count)),
+            }
+        }
+        codes.retain(|(_, count)| *count > 0);
+        codes.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (get(&self.admitted), get(&self.abandoned), codes)
+    }
+
+    /// Open client connections.
+    #[must_use]
+    pub fn open_connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// Everything, as Prometheus reads it.
     #[must_use]
     pub fn render(&self, gauges: &Gauges) -> String {
@@ -254,6 +280,12 @@ impl Metrics {
         write_registry(&mut Text(out), gauges)?;
         if let Some(audit) = &gauges.audit {
             write_audit(&mut Text(out), audit)?;
+        }
+        if let Some((taken, dropped)) = gauges.spans {
+            let mut text = Text(out);
+            text.family("trace_spans_total", "counter", "Spans, by what became of them.")?;
+            text.sample("trace_spans_total", "result=\"sent\"", taken)?;
+            text.sample("trace_spans_total", "result=\"dropped\"", dropped)?;
         }
         let mut text = Text(out);
         text.family(
@@ -479,6 +511,7 @@ mod tests {
             queued: 5,
             failing: true,
         }),
+        spans: Some((7, 8)),
     };
 
     #[test]
