@@ -225,7 +225,7 @@ impl Kept {
             return Ok(None);
         };
         let of = Sha256Digest::of(&sealed).to_string();
-        let records: Records = self.open(RECORDS, &self.path, sealed)?;
+        let records: Records = self.open(RECORDS, &self.path, &sealed)?;
         if records.version != 1 {
             return Err(KeptError::Format {
                 path: self.path.clone(),
@@ -235,7 +235,7 @@ impl Kept {
         // A second file that is missing, broken or another one's leaves the first with its own time.
         let alive_path = self.alive_path();
         if let Ok(Some(sealed)) = read(&alive_path)
-            && let Ok(alive) = self.open::<Alive>(ALIVE, &alive_path, sealed)
+            && let Ok(alive) = self.open::<Alive>(ALIVE, &alive_path, &sealed)
             && alive.of == of
         {
             age = age.min(alive.alive.age(now)?);
@@ -276,7 +276,7 @@ impl Kept {
         &self,
         label: &[u8],
         path: &Path,
-        sealed: Vec<u8>,
+        sealed: &[u8],
     ) -> Result<T, KeptError> {
         let forged = || KeptError::Forged { path: path.into() };
         let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN).ok_or_else(forged)?;

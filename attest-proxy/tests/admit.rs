@@ -124,7 +124,10 @@ async fn none_of_our_headers_reaches_the_upstream() {
         ("X-Odd", "1"),
         ("Connection", "keep-alive, X-Request-Id"),
         ("X-Request-Id", "r"),
-        ("Traceparent", "00-1-1-00"),
+        (
+            "Traceparent",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+        ),
         ("TE", "trailers"),
         ("Origin", "http://evil"),
         ("Content-Type", "text/plain"),

@@ -44,7 +44,7 @@ pub(super) fn write(out: &mut String) -> fmt::Result {
         "Address space of this process.",
         number(20),
     )?;
-    let open = std::fs::read_dir("/proc/self/fd").ok().map(|dir| dir.count());
+    let open = std::fs::read_dir("/proc/self/fd").ok().map(Iterator::count);
     one(
         "process_open_fds",
         "gauge",

@@ -50,12 +50,12 @@ pub struct Stream {
     pub bytes: AtomicU64,
 }
 
-const SHARDS: u64 = 16;
+const SHARDS: usize = 16;
 
 /// All requests at an upstream.
 #[derive(Debug, Default)]
 pub struct Board {
-    shards: [Mutex<HashMap<u64, Arc<Stream>>>; SHARDS as usize],
+    shards: [Mutex<HashMap<u64, Arc<Stream>>>; SHARDS],
 }
 
 impl Board {
@@ -95,7 +95,8 @@ impl Board {
     }
 
     fn shard(&self, number: u64) -> Option<&Mutex<HashMap<u64, Arc<Stream>>>> {
-        self.shards.get(usize::try_from(number % SHARDS).ok()?)
+        let at = usize::try_from(number & 0xff).ok()?;
+        self.shards.get(at % SHARDS)
     }
 }
 

@@ -115,7 +115,9 @@ async fn get(address: SocketAddr) -> Result<Bytes, String> {
     let answer = async {
         let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
         let whole = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        whole.map(|body| body.to_bytes()).map_err(|e| e.to_string())
+        whole
+            .map(http_body_util::Collected::to_bytes)
+            .map_err(|e| e.to_string())
     };
     let body = answer.await;
     driving.abort();
