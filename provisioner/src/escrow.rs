@@ -252,6 +252,12 @@ pub(crate) fn open(file: &[u8], with: &Identities) -> Result<Escrowed, EscrowErr
     parse(room.get(..len).unwrap_or_default()).ok_or(EscrowError::NotAKey)
 }
 
+/// Whether a file looks like one that age has encrypted, armored or not; who wrote it and what for is not known without a key.
+pub(crate) fn is_encrypted(file: &[u8]) -> bool {
+    const HEADS: [&[u8]; 2] = [b"-----BEGIN AGE ENCRYPTED FILE-----", b"age-encryption.org/v1"];
+    HEADS.iter().any(|head| file.starts_with(head))
+}
+
 fn refused(error: age::DecryptError) -> EscrowError {
     match error {
         age::DecryptError::NoMatchingKeys => EscrowError::NotOurs,

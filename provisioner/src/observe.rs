@@ -18,6 +18,7 @@ use crate::{
     journal::{Entry, Whose, is_last, wrote, wrote_volume},
     plan::{AkSeen, Observed, Registered, TpmSeen, VolumeSeen, Wanted, WantedTpm, certified},
     ports::{Found, Lying, Ports, Token, Tpm, VolumeFault},
+    sealing::cap,
     tokens,
 };
 
@@ -266,8 +267,13 @@ fn uninitialised(tpm: &mut dyn Tpm, device: &DeviceId, wanted: &WantedTpm) -> Re
         return Ok(Vec::new());
     };
     let values = tpm.read_pcrs(exact).map_err(Failure::tpm(device))?;
-    let empty = values.iter().filter(|(_, value)| value.is_uninitialised());
-    Ok(empty.map(|(index, _)| index).collect())
+    let (empty, measured): (Vec<_>, Vec<_>) = values.iter().partition(|(_, value)| value.is_uninitialised());
+    let empty: Vec<PcrIndex> = empty.into_iter().map(|(index, _)| index).collect();
+    // As sealing judges it.
+    if !measured.is_empty() && empty.as_slice() == cap().as_slice() {
+        return Ok(Vec::new());
+    }
+    Ok(empty)
 }
 
 /// PCRs that are not what the policy expects: the exact values, and those of the nearest golden set that has not ended.

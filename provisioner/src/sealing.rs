@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, path::Path};
 
-use domain::{HashAlg, PcrSelection, PcrValues, Pin, SealedSecret};
+use domain::{HashAlg, PcrIndex, PcrSelection, PcrValues, Pin, SealedSecret};
 use tpm::{
     Conditions, KeyForm, PinAuth, PinSalt, PolicyKey, PolicySignatures, PrimaryAlg, ReadBack, SealEntropy,
     SealOptions, SealedObject, SignedPcrs, StorageKey, StorageTemplate, seal_for, srk_to_token,
@@ -19,6 +19,9 @@ use crate::{
     ports::Tpm,
     secrets, tokens,
 };
+
+/// Any program resets these, and extends them to what it likes (TCG PC Client Platform TPM Profile 4.6); manifests refuse them too.
+const RESETTABLE: [u8; 2] = [16, 23];
 
 /// To what somebody wishes a secret to be sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +130,16 @@ impl<'a> Seal<'a> {
             return Err(usage(
                 "nothing says to what the volume is sealed",
                 "--seal-pcrs 7,11, or --seal-public-key FILE, or --otp on a Raspberry Pi",
+            ));
+        }
+        let resettable = exact
+            .iter()
+            .flat_map(PcrSelection::iter)
+            .find(|pcr| RESETTABLE.contains(&pcr.get()));
+        if let Some(pcr) = resettable.filter(|_| !args.force_uninitialised_pcrs) {
+            return Err(usage(
+                format!("PCR {pcr} can be reset by any program: sealing to it protects nothing"),
+                "16 and 23 are for debugging and applications; choose others, or --force-uninitialised-pcrs",
             ));
         }
         let wish = SealWish {
@@ -248,7 +261,7 @@ impl<'a> Seal<'a> {
                 Srk::Tcg => KeyForm::Default,
             },
             force_uninitialised: self.force,
-            cap: None,
+            cap: cap(),
         }
     }
 
@@ -313,6 +326,39 @@ fn signatures(wish: &SealWish, named: Option<&Path>) -> Result<Option<PolicySign
 
 fn usage(what: impl Into<String>, hint: &str) -> Failure {
     Failure::Usage(what.into(), Some(hint.to_owned()))
+}
+
+/// The options that seal as a token says, for a person who can judge whether it says the truth.
+pub(crate) fn options(token: &Tpm2Token) -> String {
+    let list = |pcrs: &PcrSelection| {
+        let all: Vec<String> = pcrs.iter().map(|pcr| pcr.to_string()).collect();
+        all.join(",")
+    };
+    let mut all = Vec::new();
+    if let Some(exact) = &token.exact {
+        all.push(format!("--seal-pcrs {}", list(exact)));
+    }
+    if let Some(signed) = &token.signed {
+        all.push(format!(
+            "--seal-public-key FILE --seal-public-key-pcrs {}",
+            list(&signed.pcrs)
+        ));
+    }
+    if token.pin != TokenPin::None {
+        all.push("--pin".to_owned());
+    }
+    if token.srk.is_some() {
+        all.push("--srk tcg".to_owned());
+    }
+    if token.bank != HashAlg::Sha256 {
+        all.push(format!("--seal-bank {}", token.bank));
+    }
+    all.join(" ")
+}
+
+/// The PCR that `edge-client unlock` extends behind a volume: a seal that covers it is made while it is zero, beside others that are not.
+pub(crate) fn cap() -> Option<PcrIndex> {
+    PcrIndex::try_from(15).ok()
 }
 
 /// What was seen of a seal, for a person.

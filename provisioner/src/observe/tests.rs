@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use domain::{HashAlg, PcrIndex, Sha256Digest, UnixTime};
+use domain::{HashAlg, PcrIndex, PcrSelection, Sha256Digest, UnixTime};
 use testkit::Swtpm;
 
-use super::differing;
+use super::{differing, uninitialised};
 use crate::{
     adapters,
     plan::{Choice, Wanted, wanted},
@@ -129,4 +129,21 @@ fn a_golden_set_that_ended_is_no_longer_near() {
     // Where every set has ended, nothing that the device shows is good.
     assert_eq!(bench.differing(Some(&old), BEFORE), [0; 0]);
     assert_eq!(bench.differing(Some(&old), AFTER), [7, 11]);
+}
+
+/// As sealing judges them: PCR 15 closes the way behind a volume and is zero until then.
+#[test]
+fn the_pcr_that_closes_the_way_is_no_empty_one_beside_others() {
+    let mut bench = Bench::new();
+    let mut empty = |pcrs: &[u64]| {
+        let mut wanted = asking(None).tpm.unwrap();
+        let indices = pcrs.iter().map(|number| PcrIndex::try_from(*number).unwrap());
+        wanted.seal.exact = Some(PcrSelection::new(HashAlg::Sha256, indices).unwrap());
+        let device = "kiosk-bern-01".parse().unwrap();
+        let found = uninitialised(&mut *bench.tpm, &device, &wanted).unwrap();
+        found.into_iter().map(PcrIndex::get).collect::<Vec<_>>()
+    };
+    assert_eq!(empty(&[7, 15]), [0; 0]);
+    assert_eq!(empty(&[15]), [15]);
+    assert_eq!(empty(&[7, 9, 15]), [9, 15]);
 }

@@ -7,6 +7,9 @@ use super::{Wanted, WantedTpm};
 
 /// PCR 7: Secure Boot's state and keys.
 const SECURE_BOOT: u8 = 7;
+/// What is booted is measured into these: boot loader or unified kernel image, GRUB's commands and files, systemd-stub's image
+/// (TCG PC Client Platform Firmware Profile 3.3.4; UAPI "Linux TPM PCR Registry").
+const SYSTEM: [u8; 4] = [4, 8, 9, 11];
 
 /// The lines for one device.
 pub(super) fn protects(wanted: &Wanted) -> Vec<String> {
@@ -66,6 +69,10 @@ fn sealed(tpm: &WantedTpm, measured_boot: bool, forced: bool) -> Vec<String> {
     lines
 }
 
+fn has(pcrs: &PcrSelection, any: &[u8]) -> bool {
+    pcrs.iter().any(|pcr| any.contains(&pcr.get()))
+}
+
 fn exact_words(pcrs: &PcrSelection, measured_boot: bool, forced: bool, beside_signed: bool) -> String {
     if forced {
         return format!(
@@ -79,7 +86,14 @@ fn exact_words(pcrs: &PcrSelection, measured_boot: bool, forced: bool, beside_si
         );
     }
     let only_secure_boot = pcrs.iter().map(PcrIndex::get).eq([SECURE_BOOT]);
-    if only_secure_boot && !beside_signed {
+    let blind = !has(pcrs, &SYSTEM) && !beside_signed;
+    if blind && !has(pcrs, &[SECURE_BOOT]) {
+        return format!(
+            "a disk without its TPM does not open; PCRs {pcrs} say nothing of boot loader, kernel and command line: any system that \
+             is started on this firmware has the key"
+        );
+    }
+    if blind {
         return format!(
             "a disk without its TPM does not open, nor a boot with other Secure Boot keys; PCRs {pcrs} say nothing of kernel and \
              command line: what these keys let start has the key, and where Secure Boot is off, any SD card or USB stick"

@@ -222,3 +222,38 @@ fn the_same_seed_makes_the_same_secrets_for_a_tpm_that_is_not_here() {
     assert!(read("a.luks") == read("b.luks"), "the same seed, the same bytes");
     bench.opens("a.luks", &[]);
 }
+
+/// PCR 15 is zero until `unlock` closes the way behind a volume: it may be sealed to, beside a PCR that was measured into.
+#[test]
+fn the_pcr_that_closes_the_way_may_be_zero_beside_others() {
+    let bench = Bench::new();
+    let alone = bench.with_tpm(&[
+        "volume",
+        "create",
+        "alone.luks",
+        "--content",
+        "content",
+        "--seal-pcrs",
+        "15",
+    ]);
+    assert_eq!(alone.code, 3, "{}", alone.err);
+    assert!(alone.err.contains("PCR 15 is uninitialised"), "{}", alone.err);
+    // Others are not: whoever starts a program on the machine sets them as he likes.
+    bench.tpm.extend(16, b"debugging");
+    let reset = bench.with_tpm(&[
+        "volume",
+        "create",
+        "reset.luks",
+        "--content",
+        "content",
+        "--seal-pcrs",
+        "7,16",
+    ]);
+    assert_eq!(reset.code, 2, "{}", reset.err);
+    assert!(reset.err.contains("reset by any program"), "{}", reset.err);
+    assert!(!bench.path("alone.luks").exists() && !bench.path("reset.luks").exists());
+    bench.create("x.luks", &["--seal-pcrs", "7,15"]);
+    bench.opens("x.luks", &[]);
+    bench.tpm.extend(15, b"closed");
+    assert_eq!(bench.psk("x.luks", &[]).code, 1);
+}

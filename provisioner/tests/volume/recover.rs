@@ -40,7 +40,17 @@ fn a_keeper_recovers_a_volume_onto_another_tpm() {
     assert_eq!(drill.code, 0, "{}", drill.err);
     bench.opens("edge-1.luks", &[]);
 
-    let done = recover(&["--identity", &identity]);
+    // What the header says of its seal anybody may have written: it is told, and not done.
+    let before = bench.dump("edge-1.luks");
+    let unsaid = recover(&["--identity", &identity]);
+    assert_eq!(unsaid.code, 2, "{}", unsaid.err);
+    assert!(
+        unsaid.err.contains("if the header is right: --seal-pcrs 7\n"),
+        "{}",
+        unsaid.err
+    );
+    assert_eq!(bench.dump("edge-1.luks"), before);
+    let done = recover(&["--identity", &identity, "--seal-pcrs", "7"]);
     assert_eq!(done.code, 0, "{}", done.err);
     let opened = bench.with(&other, &["volume", "cat", "edge-1.luks", "/psk"]);
     assert_eq!(opened.code, 0, "{}", opened.err);
@@ -96,6 +106,24 @@ fn stock_tools_do_the_drill_too_and_show_shows_the_same_key() {
     for said in [&made.out, &made.err, &hidden.out, &hidden.err] {
         assert!(!said.contains(key));
     }
+    let json = bench.run(&[
+        "volume",
+        "recover",
+        "edge-1.luks",
+        "--identity",
+        &identity,
+        "--escrow-file",
+        "escrow.age",
+        "--no-reseal",
+        "--show",
+        "--json",
+    ]);
+    let events: Vec<serde_json::Value> = json
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(events.last().unwrap()["key"], key);
     bench.file("key", key);
     let opened = bench.run(&["volume", "verify", "edge-1.luks", "--recovery-key-file", "key"]);
     assert_eq!(opened.code, 0, "{}{}", opened.out, opened.err);

@@ -47,6 +47,78 @@ fn a_volume_moves_to_other_pcrs_and_a_pin() {
     assert_eq!(bench.psk("x.luks", &["--pin-file", "pin"]).code, 1);
 }
 
+/// No MAC covers tokens: the one counts under which the TPM released the secret, wherever another was put before it.
+#[test]
+fn a_token_that_somebody_wrote_decides_nothing() {
+    let bench = Bench::new();
+    bench.create("x.luks", &[]);
+    let token = |arguments: &[&str]| {
+        let output = Command::new("cryptsetup")
+            .current_dir(bench.dir())
+            .arg("token")
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let ours = token(&["export", "--token-id", "0", "x.luks"]);
+    let mut theirs: serde_json::Value = serde_json::from_str(&ours).unwrap();
+    theirs["tpm2-pcrs"] = serde_json::json!([11]);
+    bench.file("ours", &ours);
+    bench.file("theirs", theirs.to_string());
+    token(&["remove", "--token-id", "0", "x.luks"]);
+    token(&["import", "--token-id", "0", "--json-file", "theirs", "x.luks"]);
+    token(&["import", "--token-id", "5", "--json-file", "ours", "x.luks"]);
+    let info = bench.run(&["volume", "info", "x.luks"]);
+    assert!(
+        info.out.contains("sha256:11") && info.out.contains("sha256:7"),
+        "{}",
+        info.out
+    );
+    let done = bench.with_tpm(&["volume", "reseal", "x.luks"]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.out.contains("to the values of sha256:7,"), "{}", done.out);
+    bench.opens("x.luks", &[]);
+    bench.tpm.extend(7, b"another system");
+    assert_eq!(bench.psk("x.luks", &[]).code, 1);
+}
+
+/// A new recovery key takes the place of the old one's file, and of nothing else.
+#[test]
+fn a_new_recovery_key_replaces_no_other_file() {
+    let bench = Bench::new();
+    let (_, public) = bench.keeper("keeper");
+    bench.create("a.luks", &["--escrow-to", &public]);
+    bench.create("b.luks", &[]);
+    bench.file("notes", "do not lose");
+    let before = (bench.dump("a.luks"), bench.dump("b.luks"));
+    for (volume, file, why) in [
+        (
+            "b.luks",
+            "a.luks.recovery.age",
+            "no recovery key that could be in it",
+        ),
+        ("a.luks", "notes", "no file that age has encrypted"),
+    ] {
+        let kept = std::fs::read(bench.path(file)).unwrap();
+        let refused = bench.with_tpm(&[
+            "volume",
+            "reseal",
+            volume,
+            "--escrow-to",
+            &public,
+            "--escrow-file",
+            file,
+        ]);
+        assert_eq!(refused.code, 2, "{}", refused.err);
+        assert!(refused.err.contains(why), "{}", refused.err);
+        assert_eq!(std::fs::read(bench.path(file)).unwrap(), kept);
+        assert!(!bench.path(&format!("{file}.next")).exists());
+    }
+    assert_eq!((bench.dump("a.luks"), bench.dump("b.luks")), before);
+}
+
 #[test]
 fn what_is_not_enough_changes_nothing() {
     let bench = Bench::new();

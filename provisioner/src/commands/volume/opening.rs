@@ -3,14 +3,15 @@
 //! Owns: choosing among them (what the command line says, or else the volume's tokens, a TPM's first), and what is kept of the
 //! opener so that the volume can be sealed anew. A PIN is asked for when a token wants one and not before.
 //! Refuses headers that the opening secret does not authenticate, unless told by name to take them.
-//! An attacker may have written the tokens: he chooses which of our questions is asked, and gets no answer.
+//! An attacker may have written the tokens: he chooses which of our questions is asked, and gets no answer. No MAC covers them: of all
+//! tokens the one is believed under whose conditions the TPM released the secret that authenticates the header.
 
 use std::{fs::File, path::Path};
 
 use domain::{Pin, SealedSecret};
 use otp::KeyStore;
 use tpm::{Tcti, Tpm};
-use volume::{Header, NotAuthentic, OpenError, OpenVolume, OtpToken, RecoveryKey, TokenPin};
+use volume::{Header, NotAuthentic, OpenError, OpenVolume, OtpToken, RecoveryKey, TokenPin, Tpm2Token};
 
 use super::{header, unopened, usage};
 use crate::{
@@ -38,6 +39,8 @@ pub(super) enum Key {
 pub(super) struct Opened {
     pub(super) volume: OpenVolume,
     pub(super) key: Key,
+    /// The token under which the TPM released the secret; its conditions are those of the seal.
+    pub(super) token: Option<Tpm2Token>,
     /// The PIN, where one was needed.
     pub(super) pin: Option<Pin>,
 }
@@ -51,6 +54,7 @@ pub(super) fn open(path: &Path, args: &OpenArgs, reporter: &mut dyn Reporter) ->
         return Ok(Opened {
             volume: authentic(volume, path, args)?,
             key: Key::Recovery(key),
+            token: None,
             pin: None,
         });
     }
@@ -63,6 +67,7 @@ pub(super) fn open(path: &Path, args: &OpenArgs, reporter: &mut dyn Reporter) ->
         return Ok(Opened {
             volume,
             key: Key::Passphrase,
+            token: None,
             pin: None,
         });
     }
@@ -75,22 +80,34 @@ pub(super) fn open(path: &Path, args: &OpenArgs, reporter: &mut dyn Reporter) ->
             path,
             reporter,
         )?;
-        return sealed(file, path, args, secret, None);
+        return sealed(file, path, args, Released::derived(secret));
     }
     if header.sealed_tokens().is_empty() || args.otp {
         return Err(nothing(path, &header));
     }
-    let (secret, pin) = release(path, &header, args)?;
-    sealed(file, path, args, secret, pin)
+    let released = release(path, &header, args)?;
+    sealed(file, path, args, released)
 }
 
-fn sealed(
-    file: File,
-    path: &Path,
-    args: &OpenArgs,
+/// A secret, and what it took.
+struct Released {
     secret: SealedSecret,
+    token: Option<Tpm2Token>,
     pin: Option<Pin>,
-) -> Result<Opened, Failure> {
+}
+
+impl Released {
+    const fn derived(secret: SealedSecret) -> Self {
+        Self {
+            secret,
+            token: None,
+            pin: None,
+        }
+    }
+}
+
+fn sealed(file: File, path: &Path, args: &OpenArgs, released: Released) -> Result<Opened, Failure> {
+    let Released { secret, token, pin } = released;
     let opened = if args.unauthenticated {
         volume::open_unauthenticated(file, &secret)
     } else {
@@ -103,6 +120,7 @@ fn sealed(
     Ok(Opened {
         volume,
         key: Key::Sealed(secret),
+        token,
         pin,
     })
 }
@@ -135,7 +153,7 @@ fn nothing(path: &Path, header: &Header) -> Failure {
 }
 
 /// Lets the TPM release the secret of the first token that it can.
-fn release(path: &Path, header: &Header, args: &OpenArgs) -> Result<(SealedSecret, Option<Pin>), Failure> {
+fn release(path: &Path, header: &Header, args: &OpenArgs) -> Result<Released, Failure> {
     let mut tpm = open_tpm(args.tcti.as_ref())?;
     let signatures = signatures(args.pcr_signature.as_deref())?;
     let mut pin = None;
@@ -147,7 +165,13 @@ fn release(path: &Path, header: &Header, args: &OpenArgs) -> Result<(SealedSecre
         let key = policy_key(token)?;
         let conditions = conditions(token, key.as_ref(), signatures.as_ref(), pin.as_ref());
         match tpm.unseal_with(&object(token), &conditions) {
-            Ok(secret) => return Ok((secret, pin)),
+            Ok(secret) => {
+                return Ok(Released {
+                    secret,
+                    token: Some(token.clone()),
+                    pin: pin.filter(|_| token.pin != TokenPin::None),
+                });
+            }
             Err(error) => refused = refused.or(Some(error)),
         }
     }

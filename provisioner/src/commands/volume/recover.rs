@@ -1,13 +1,13 @@
 //! `volume recover`: the way in when the TPM is gone, and a seal to the one that is here.
 //!
 //! Owns: reading the recovery key out of escrow, the judgement that the escrow file is of this very volume, and that the key is
-//! shown only to who asks for it by name. The recovery key stays valid, unless a new one is asked for in its place.
-
-use std::io::Write as _;
+//! shown only to who asks for it by name. To what the volume is sealed then is for the command line to say: the recovery key authenticates
+//! no token. The recovery key stays valid, unless a new one is asked for in its place.
 
 use domain::DeviceId;
 use serde_json::json;
 use volume::{RecoveryKey, Unlock};
+use zeroize::Zeroizing;
 
 use super::{header, reseal, rotation::Wish, unopened, usage};
 use crate::{
@@ -41,7 +41,7 @@ pub(super) fn run(args: &RecoverArgs, reporter: &mut dyn Reporter) -> Result<(),
             &json!({ "event": "done", "volume": args.file, "opens": true }),
         )?;
     } else {
-        let seal = reseal::seal(&header, None, &args.seal, args.pcr_signature.as_deref())?;
+        let seal = reseal::said(opened.header(), &args.seal, args.pcr_signature.as_deref())?;
         let unlock = Unlock::Recovery {
             key: &key,
             expected: args.volume_key,
@@ -49,15 +49,17 @@ pub(super) fn run(args: &RecoverArgs, reporter: &mut dyn Reporter) -> Result<(),
         let wish = Wish {
             volume: &args.file,
             uuid: header.uuid_bytes(),
+            // It was opened by its recovery key.
+            recoverable: true,
             to: &args.escrow_to,
             file: args.escrow_file.as_deref(),
             device: device.as_ref(),
         };
-        let done = reseal::anew(&args.file, unlock, &seal, args.tcti.as_ref(), &wish)?;
+        let done = reseal::anew(unlock, &seal, args.tcti.as_ref(), &wish)?;
         reseal::tell(&args.file, &seal, &done, reporter)?;
     }
     if args.show {
-        show(&key)?;
+        show(&key, reporter)?;
     }
     Ok(())
 }
@@ -92,10 +94,11 @@ fn key(
 }
 
 /// The key alone on a line: what was asked for.
-fn show(key: &RecoveryKey) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    key.expose(|text| out.write_all(text))
-        .and_then(|()| out.write_all(b"\n"))
-        .and_then(|()| out.flush())
-        .map_err(Failure::Output)
+fn show(key: &RecoveryKey, reporter: &mut dyn Reporter) -> Result<(), Failure> {
+    key.expose(|text| {
+        let text = String::from_utf8_lossy(text);
+        let json = json!({ "event": "recovery-key", "key": text });
+        let line = Zeroizing::new(format!("{text}\n"));
+        reporter.data(&line, &json)
+    })
 }

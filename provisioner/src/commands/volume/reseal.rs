@@ -1,7 +1,8 @@
 //! `volume reseal`: another way in for the same volume, and the end of the old one.
 //!
 //! Owns: that a new secret is sealed, unsealed and compared before anything of the volume is written, that the volume then opens
-//! with it, and that what is not said stays as it was. Stopped at any byte the volume opens with the old secret or the new one,
+//! with it, and that what is not said stays as it was: as the token says that the TPM has just released it under, and no other, since who
+//! can write the disk can write tokens. Stopped at any byte the volume opens with the old secret or the new one,
 //! which is `volume::rekey`'s work. The recovery key stays, unless a new one is asked for; a new one alone leaves the seal as it is.
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use domain::{Pin, SealedSecret};
+use domain::SealedSecret;
 use serde_json::json;
 use tpm::{ReadBack, Tcti};
 use volume::{Header, NewKeys, SealToken, Unlock, rekey};
@@ -43,6 +44,7 @@ pub(super) fn run(args: &ResealArgs, reporter: &mut dyn Reporter) -> Result<(), 
     let wish = Wish {
         volume: &args.file,
         uuid: opened.volume.header().uuid_bytes(),
+        recoverable: !opened.volume.header().recovery_keyslots().is_empty(),
         to: &args.escrow.escrow_to,
         file: args.escrow.escrow_file.as_deref(),
         device: args.device.as_ref(),
@@ -51,13 +53,12 @@ pub(super) fn run(args: &ResealArgs, reporter: &mut dyn Reporter) -> Result<(), 
         // The way in stays: what opens it may be something that this machine cannot seal to.
         return recovery_alone(&wish, unlock, reporter);
     }
-    let seal = seal(
-        opened.volume.header(),
-        opened.pin,
-        &args.seal,
-        args.open.pcr_signature.as_deref(),
-    )?;
-    let done = anew(&args.file, unlock, &seal, args.open.tcti.as_ref(), &wish)?;
+    let signature = args.open.pcr_signature.as_deref();
+    let seal = match &opened.token {
+        Some(token) if !args.seal.says() => Seal::as_before(token, opened.pin, &args.seal, signature)?,
+        _ => said(opened.volume.header(), &args.seal, signature)?,
+    };
+    let done = anew(unlock, &seal, args.open.tcti.as_ref(), &wish)?;
     tell(&args.file, &seal, &done, reporter)
 }
 
@@ -65,25 +66,25 @@ pub(super) fn run(args: &ResealArgs, reporter: &mut dyn Reporter) -> Result<(), 
 fn recovery_alone(wish: &Wish<'_>, unlock: Unlock<'_>, reporter: &mut dyn Reporter) -> Result<(), Failure> {
     let path = wish.volume;
     let mut stream = Entropy::System.stream("recovery");
-    let Some(rotation) = Rotation::begin(wish, &mut stream)? else {
-        return Ok(());
-    };
-    let (_, escrow) = change(path, unlock, None, Some(rotation), &mut stream)?;
+    let (_, escrow) = change(wish, unlock, None, &mut stream)?;
     let file = escrow.unwrap_or_default();
     let text = format!("volume {}\n  escrow  {}\n", path.display(), file.display());
     let json = json!({ "event": "done", "volume": path, "escrow": file });
     reporter.data(&text, &json)
 }
 
-/// What the command line asks for, or else what the volume had.
-pub(super) fn seal(
+/// What the command line asks for. What the header says of the seal is told and not done: no secret that opens the volume without its TPM
+/// authenticates it.
+pub(super) fn said(
     header: &Header,
-    pin: Option<Pin>,
     args: &SealArgs,
     signature: Option<&Path>,
 ) -> Result<Seal<'static>, Failure> {
     match header.sealed_tokens().first() {
-        Some(token) if !args.says() => Seal::as_before(token, pin, args, signature),
+        Some(token) if !args.says() => Err(usage(
+            "nothing authenticates what the header says of its seal, so the new one has to be named",
+            &format!("if the header is right: {}", sealing::options(token)),
+        )),
         _ => Seal::of_args(args, signature),
     }
 }
@@ -97,20 +98,19 @@ pub(super) struct Resealed {
 
 /// Seals a new secret in the TPM at hand and gives the volume to it.
 pub(super) fn anew(
-    path: &Path,
     unlock: Unlock<'_>,
     seal: &Seal<'_>,
     tcti: Option<&Tcti>,
     wish: &Wish<'_>,
 ) -> Result<Resealed, Failure> {
+    let path = wish.volume;
     let mut stream = Entropy::System.stream("reseal");
     let secret = SealedSecret::try_fill(|room| stream.try_fill(room))?;
     let (token, read_back) = {
         let mut tpm = opening::open_tpm(tcti)?;
         seal.here(&mut tpm, &secret, stream.draw()?)?
     };
-    let rotation = Rotation::begin(wish, &mut stream)?;
-    let (sequence, escrow) = change(path, unlock, Some((&secret, &token)), rotation, &mut stream)?;
+    let (sequence, escrow) = change(wish, unlock, Some((&secret, &token)), &mut stream)?;
     let again = File::open(path).map_err(file_fault("open", path))?;
     volume::open(again, &secret).map_err(|e| unchanged(path, e))?;
     Ok(Resealed {
@@ -122,12 +122,13 @@ pub(super) fn anew(
 
 /// Gives a volume other keys; the number of the new header, and where its new recovery key is in escrow.
 fn change(
-    path: &Path,
+    wish: &Wish<'_>,
     unlock: Unlock<'_>,
     sealed: Option<(&SealedSecret, &dyn SealToken)>,
-    rotation: Option<Rotation>,
     stream: &mut Stream,
 ) -> Result<(u64, Option<PathBuf>), Failure> {
+    let path = wish.volume;
+    // Before a new key is in escrow: a volume that cannot be written leaves no file behind.
     let target = OpenOptions::new()
         .read(true)
         .write(true)
@@ -135,6 +136,7 @@ fn change(
         .map_err(file_fault("open", path))?;
     // Random bytes that are none are noticed before they are used: a kernel that gave some goes on giving.
     stream.sound()?;
+    let rotation = Rotation::begin(wish, stream)?;
     let new = NewKeys {
         sealed,
         recovery: rotation.as_ref().map(|rotation| &rotation.key),

@@ -3,6 +3,8 @@
 //! Owns: that at no moment the volume opens with a recovery key that is in no escrow file. The new key is put into `FILE.next` and synced
 //! before the volume is changed; `FILE.next` takes the place of `FILE` after the volume was seen to open with the new key. Stopped in
 //! between, both files are there and one of them opens the volume: the next run says so and touches neither.
+//! Refuses to end with another file than this volume's escrow file in `FILE`'s place, as far as can be told without a keeper's key: what is
+//! there must be encrypted with age, and the volume must have a recovery key already.
 
 use std::{
     fs::File,
@@ -32,6 +34,8 @@ pub(super) struct Wish<'a> {
     pub(super) volume: &'a Path,
     /// Its UUID.
     pub(super) uuid: Option<[u8; 16]>,
+    /// Whether it has a recovery key now.
+    pub(super) recoverable: bool,
     /// To whom the key is encrypted; none: there is no rotation.
     pub(super) to: &'a [String],
     /// Where the file goes, if not beside the volume.
@@ -66,6 +70,7 @@ impl Rotation {
         let file = wish
             .file
             .map_or_else(|| escrows::beside(wish.volume), Path::to_owned);
+        refuse_other(&file, wish.recoverable)?;
         let next = next(&file);
         if next.symlink_metadata().is_ok() {
             return Err(usage(
@@ -97,6 +102,26 @@ impl Rotation {
         escrows::replace(&self.next, &self.file)?;
         Ok(self.file)
     }
+}
+
+/// Whether what is at `file` may go when all is done.
+fn refuse_other(file: &Path, recoverable: bool) -> Result<(), Failure> {
+    if file.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let there = |what: &str| {
+        usage(
+            format!("'{}' is there, and {what}", file.display()),
+            "move it away, or name another place with --escrow-file",
+        )
+    };
+    if !recoverable {
+        return Err(there("the volume has no recovery key that could be in it"));
+    }
+    if !escrow::is_encrypted(&escrows::read(file)?) {
+        return Err(there("it is no file that age has encrypted"));
+    }
+    Ok(())
 }
 
 fn next(file: &Path) -> PathBuf {
