@@ -271,6 +271,8 @@ fn an_older_volume_gets_its_recovery_key_and_keys_are_rotated() {
         "volume",
         "recover",
         VOLUME,
+        "--seal-pcrs",
+        "7",
         "--identity",
         "keeper",
         "--tcti",
