@@ -140,6 +140,23 @@ impl Connection {
         String::from_utf8_lossy(&std::mem::take(&mut self.ahead)).into_owned()
     }
 
+    /// Everything until it closes, `enough` has come, or it says nothing for so long; then what it says when no more is sent.
+    /// A client that ends its side at once has left, and what it asked for is cancelled: that would hide what was let in.
+    pub async fn rest_after(&mut self, silence: Duration, enough: impl Fn(&str) -> bool) -> String {
+        loop {
+            if enough(&String::from_utf8_lossy(&self.ahead)) {
+                break;
+            }
+            match timeout(silence, self.more()).await {
+                Ok(true) => {}
+                Ok(false) => return self.rest().await,
+                Err(_) => break,
+            }
+        }
+        self.finish().await;
+        self.rest().await
+    }
+
     /// Reads one line, its end taken off.
     async fn line(&mut self) -> Option<String> {
         loop {
