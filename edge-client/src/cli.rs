@@ -1,7 +1,7 @@
 //! The command line.
 //!
 //! Owns: names, help and what is wrong use (exit 2, by clap). No secret is ever an argument: the pre-shared key comes out
-//! of the sealed volume alone.
+//! of the sealed volume alone, a PIN out of a file or from the terminal.
 
 use std::path::PathBuf;
 
@@ -29,7 +29,9 @@ Example, in an initramfs; the header is copied first, so that what was checked i
   dd if=/dev/vda of=/run/header bs=1M count=16 conv=notrunc
   edge-client unlock --volume /run/header --volume-key-digest \"$(cat /etc/volume-key-digest)\" |
       cryptsetup open --disable-external-tokens --key-file - --header /run/header /dev/vda device
-Without --disable-external-tokens cryptsetup asks the TPM itself, and believes any header that opens.";
+Without --disable-external-tokens cryptsetup asks the TPM itself, and believes any header that opens.
+A volume with a PIN, where no terminal is at hand:
+  systemd-ask-password \"PIN of the volume:\" | edge-client unlock --pin-file - | cryptsetup open …";
 
 /// Ask a language model behind attest-proxy as a device that proves what it is.
 ///
@@ -53,7 +55,7 @@ pub(crate) struct Cli {
 /// Where volume, TPM, proxy and model are; each is taken from the configuration unless given here.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
-    /// Configuration: TOML with `volume`, and optionally `tcti`, `otp-nvmem`, `proxy`, `model`, `event-log`, `image-statement`, `volume-key-digest`, `rollback-counter`, `extend-pcr`, and `storage-keys` [default: /etc/signalbox/edge.toml]
+    /// Configuration: TOML with `volume`, and optionally `tcti`, `otp-nvmem`, `proxy`, `model`, `event-log`, `image-statement`, `volume-key-digest`, `rollback-counter`, `tpm2-signature`, `extend-pcr`, and `storage-keys` [default: /etc/signalbox/edge.toml]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Device and proxy")]
     pub(crate) config: Option<PathBuf>,
     /// The device's sealed volume: a file or a block device; or the folder where it is mounted
@@ -65,6 +67,12 @@ pub(crate) struct Place {
     /// The TPM, as tpm2-tools name it: device:/dev/tpmrm0, swtpm:host=127.0.0.1,port=2321
     #[arg(long, global = true, value_name = "TCTI", help_heading = "Device and proxy")]
     pub(crate) tcti: Option<String>,
+    /// What approves of PCR values (systemd's tpm2-pcr-signature.json), for a volume that is sealed to a signed policy [default: the first in /etc/systemd, /run/systemd, /usr/local/lib/systemd, /usr/lib/systemd]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Device and proxy")]
+    pub(crate) tpm2_signature: Option<PathBuf>,
+    /// A file or pipe with the volume's PIN, if it wants one; `-` is stdin, /dev/fd/3 a descriptor [default: ask on the terminal]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Device and proxy")]
+    pub(crate) pin_file: Option<PathBuf>,
     /// The proxy, instead of the one that the volume names: https://HOST[:PORT], or http:// on loopback
     #[arg(long, global = true, value_name = "URL", help_heading = "Device and proxy")]
     pub(crate) proxy: Option<String>,

@@ -12,6 +12,7 @@ use std::{
 };
 
 use domain::{Psk, SealedSecret, Sha256Digest};
+use opening::signatures::SignaturesError;
 use protocol::{
     Subject,
     binding::{Binding, qualifying_data},
@@ -24,6 +25,7 @@ use crate::{
     error::Exit,
     expected::{Expected, Unexpected},
     keystore::Keys,
+    pin::PinError,
 };
 
 /// The longest file that is read of a mounted volume, in bytes.
@@ -62,6 +64,10 @@ pub(crate) enum DeviceError {
     Tpm(#[from] TpmError),
     #[error("the TPM does not release the volume's key")]
     Unseal(#[source] UnsealError),
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    #[error(transparent)]
+    Signatures(#[from] SignaturesError),
     #[error("the volume does not open with what this device's key store released")]
     Open(#[from] volume::OpenError),
     #[error(transparent)]
@@ -94,6 +100,7 @@ impl DeviceError {
             Self::NotSealed => Some("`provisioner apply` makes a volume that this device opens".to_owned()),
             Self::Tpm(error) => error.hint().map(str::to_owned),
             Self::Unseal(error) => error.hint().map(str::to_owned),
+            Self::Pin(error) => error.hint().map(str::to_owned),
             Self::Otp(error) => error.hint().map(str::to_owned),
             Self::Unexpected(error) => error.hint(),
             Self::Lock(error) => error.hint().map(str::to_owned),

@@ -3,23 +3,40 @@
 //! Owns: which of the two is asked, read off the volume's tokens: a TPM's token first, then one of a device key. After the firmware derived
 //! a secret, the raw key is locked until the next reboot, so that nobody who becomes root later can carry it away.
 //! Refuses a volume with neither, and says why a token that is there cannot be used.
+//! All of a TPM's tokens are tried in their order; the signatures that approve of PCR values and the PIN are looked for when a token wants them.
 //! The TPM is used through the storage keys that the configuration pins, if it does: another TPM gets no secret and gives none.
 //! An attacker may have written the tokens: he gets another secret or none. Limits: the firmware derives again for whoever may open its mailbox,
 //! until it is locked ([`crate::closing`]) or the machine is off.
 
-use domain::SealedSecret;
-use otp::{KeyId, KeyStore, Locks, Recipe, Source};
-use tpm::{SealedObject, SrkPin, Tcti, Tpm, TpmError};
-use volume::{Header, OtpToken, SystemdTpm2};
+use std::path::PathBuf;
 
-use crate::{device::DeviceError, report};
+use domain::SealedSecret;
+use opening::{Answers, NotReleased, signatures};
+use otp::{KeyId, KeyStore, Locks, Recipe, Source};
+use tpm::{SrkPin, Tcti, Tpm, TpmError, UnsealError};
+use volume::{Header, OtpToken};
+
+use crate::{device::DeviceError, pin::PinSource, report};
+
+/// How often a person is asked for one PIN.
+const TRIES: usize = 3;
 
 /// The key stores of this machine. Nothing is opened before a volume asks for it.
 pub(crate) struct Keys {
     tcti: Tcti,
     pub(crate) otp: KeyStore,
     pins: Vec<SrkPin>,
+    answers: Given,
     asked: Option<Store>,
+}
+
+/// What a TPM may want to be shown beside its PCRs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Given {
+    /// The file of signatures over PCR policies, if not the one that systemd would find.
+    pub(crate) signatures: Option<PathBuf>,
+    /// Where the PIN comes from.
+    pub(crate) pin: PinSource,
 }
 
 /// Who was asked for a volume's secret.
@@ -34,11 +51,12 @@ pub(crate) enum Store {
 }
 
 impl Keys {
-    pub(crate) const fn new(tcti: Tcti, otp: KeyStore, pins: Vec<SrkPin>) -> Self {
+    pub(crate) const fn new(tcti: Tcti, otp: KeyStore, pins: Vec<SrkPin>, answers: Given) -> Self {
         Self {
             tcti,
             otp,
             pins,
+            answers,
             asked: None,
         }
     }
@@ -57,12 +75,9 @@ impl Keys {
 
     /// The secret that opens the volume with this header.
     pub(crate) fn release(&mut self, header: &Header) -> Result<SealedSecret, DeviceError> {
-        if let Some(token) = header.tpm2_tokens().first() {
+        if !header.sealed_tokens().is_empty() {
             self.asked = Some(Store::Tpm);
-            return self
-                .tpm()?
-                .unseal(&sealed_object(token), &token.pcrs)
-                .map_err(DeviceError::Unseal);
+            return self.unseal(header);
         }
         if let Some(token) = header.otp_tokens().first() {
             return self.derive(header, token);
@@ -74,6 +89,28 @@ impl Keys {
             (Some(why), _) => Err(DeviceError::Token(why.clone().into())),
             (None, Some(why)) => Err(DeviceError::Token(why.clone().into())),
             (None, None) => Err(DeviceError::NotSealed),
+        }
+    }
+
+    /// A person may mistype; what comes out of a file is the same a second time.
+    fn unseal(&self, header: &Header) -> Result<SealedSecret, DeviceError> {
+        let mut tries = match self.answers.pin {
+            PinSource::Person => TRIES,
+            PinSource::File(_) => 1,
+        };
+        let mut tpm = self.tpm()?;
+        loop {
+            tries = tries.saturating_sub(1);
+            let answers: Answers<'_, DeviceError> = Answers {
+                signatures: &mut || Ok(signatures::load(self.answers.signatures.as_deref())?),
+                pin: &mut || Ok(self.answers.pin.pin()?),
+            };
+            match opening::release(&mut tpm, header.sealed_tokens(), answers) {
+                Err(DeviceError::Unseal(why @ UnsealError::WrongPin)) if tries > 0 => {
+                    report::note(&format!("{why}, and the TPM counts it; try again"));
+                }
+                other => return other.map(|released| released.secret),
+            }
         }
     }
 
@@ -104,14 +141,13 @@ impl Keys {
     }
 }
 
-fn sealed_object(token: &SystemdTpm2) -> SealedObject {
-    SealedObject {
-        private_then_public: token.blob.clone(),
-        policy_hash: token.policy_hash,
-        primary_alg: match token.primary_alg {
-            volume::PrimaryAlg::Ecc => tpm::PrimaryAlg::Ecc,
-            volume::PrimaryAlg::Rsa => tpm::PrimaryAlg::Rsa,
-        },
+impl From<NotReleased> for DeviceError {
+    fn from(refused: NotReleased) -> Self {
+        match refused {
+            NotReleased::NoToken => Self::NotSealed,
+            NotReleased::PolicyKey(why) => Self::Token(why.into()),
+            NotReleased::Unseal(why) => Self::Unseal(why),
+        }
     }
 }
 
@@ -132,7 +168,12 @@ mod tests {
     fn keys(board: &FakeFirmware) -> Keys {
         let board = board.clone();
         let otp = KeyStore::new(Box::new(move |message: &mut [u32]| board.property(message)));
-        Keys::new("device:/nonexistent/tpm".parse().unwrap(), otp, Vec::new())
+        Keys::new(
+            "device:/nonexistent/tpm".parse().unwrap(),
+            otp,
+            Vec::new(),
+            Given::default(),
+        )
     }
 
     fn board() -> FakeFirmware {

@@ -17,6 +17,7 @@ mod expected;
 mod hardening;
 mod keystore;
 mod origin;
+mod pin;
 mod proxy;
 mod refused;
 mod report;

@@ -16,8 +16,9 @@ use crate::{
     cli::Place,
     closing::Extend,
     expected::{Counter, Expected, StorageKeys},
-    keystore::Keys,
+    keystore::{Given, Keys},
     origin::Origin,
+    pin::PinSource,
 };
 
 /// Where the configuration is looked for.
@@ -34,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) tcti: Tcti,
     /// The raw OTP device key's file, if it is none of those that a Raspberry Pi's own kernel has.
     pub(crate) otp_nvmem: Option<PathBuf>,
+    /// What the TPM may want to be shown.
+    pub(crate) answers: Given,
     /// The proxy, if not the volume's.
     pub(crate) proxy: Option<Origin>,
     /// The model, if one is named.
@@ -79,7 +82,7 @@ impl SettingsError {
         match self {
             Self::Unreadable { .. } => Some("name the configuration with --config, or volume and TPM with --volume and --tcti".to_owned()),
             Self::Invalid { .. } => Some(
-                "the keys are volume = \"FILE\", and where needed tcti = \"device:/dev/tpmrm0\", otp-nvmem = \"FILE\", proxy = \"https://HOST\", model = \"NAME\", event-log = \"FILE\", image-statement = \"FILE\", volume-key-digest = \"HEX\", rollback-counter = \"0x01800020\", extend-pcr = 15, [storage-keys]"
+                "the keys are volume = \"FILE\", and where needed tcti = \"device:/dev/tpmrm0\", otp-nvmem = \"FILE\", proxy = \"https://HOST\", model = \"NAME\", event-log = \"FILE\", image-statement = \"FILE\", volume-key-digest = \"HEX\", rollback-counter = \"0x01800020\", tpm2-signature = \"FILE\", extend-pcr = 15, [storage-keys]"
                     .to_owned(),
             ),
             Self::NoVolume => Some(format!("name it with --volume, or with `volume` in {DEFAULT_PATH}")),
@@ -100,6 +103,7 @@ struct Raw {
     image_statement: Option<PathBuf>,
     volume_key_digest: Option<VolumeKeyDigest>,
     rollback_counter: Option<Counter>,
+    tpm2_signature: Option<PathBuf>,
     extend_pcr: Option<Extend>,
     storage_keys: Option<StorageKeys>,
 }
@@ -139,6 +143,10 @@ impl Settings {
         Ok(Self {
             expected,
             extend: raw.extend_pcr,
+            answers: Given {
+                signatures: place.tpm2_signature.clone().or(raw.tpm2_signature),
+                pin: PinSource::new(place.pin_file.as_deref()),
+            },
             volume: place
                 .volume
                 .clone()
@@ -161,7 +169,12 @@ impl Settings {
             Some(file) => otp.with_fallback([file.clone()]),
             None => otp,
         };
-        Keys::new(self.tcti.clone(), otp, self.expected.storage_keys.clone())
+        Keys::new(
+            self.tcti.clone(),
+            otp,
+            self.expected.storage_keys.clone(),
+            self.answers.clone(),
+        )
     }
 }
 
@@ -209,6 +222,8 @@ mod tests {
             proxy: None,
             model: None,
             volume_key_digest: None,
+            tpm2_signature: None,
+            pin_file: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and the words of its help.
 
 mod evidence;
+mod generation;
 mod values;
 mod volume;
 
@@ -12,6 +13,7 @@ use domain::{DeviceId, FleetName, Sha256Digest};
 use tpm::Tcti;
 
 pub(crate) use evidence::{CheckArgs, EkArgs, EvidenceCommand, GoldenArgs};
+pub(crate) use generation::{CounterIndex, GenerationArgs, GenerationWish};
 pub(crate) use values::{Cipher, PcrList, Sector, Size, Srk};
 pub(crate) use volume::{
     CatArgs, CollectArgs, CreateArgs, InventoryCommand, LsArgs, OpenArgs, RecoverArgs, ResealArgs, SealArgs,
@@ -170,6 +172,8 @@ pub(crate) enum DeviceCommand {
         #[command(flatten)]
         fleet: FleetArgs,
     },
+    /// Print what edge-client has to know on a device: its edge.toml, from registry and manifest
+    Config(Box<ConfigArgs>),
     /// Refuse a device from now on; its sessions end
     Suspend {
         /// The device
@@ -184,6 +188,32 @@ pub(crate) enum DeviceCommand {
         #[command(flatten)]
         fleet: FleetArgs,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// The device
+    pub(crate) id: DeviceId,
+    /// Where the volume is on the device [default: the manifest's path]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) volume: Option<PathBuf>,
+    /// How the device reaches its TPM [default: the manifest's]
+    #[arg(long, value_name = "TCTI")]
+    pub(crate) tcti: Option<Tcti>,
+    /// What `inventory collect` wrote on the device: pins its storage keys
+    #[arg(long, value_name = "FILE")]
+    pub(crate) srk_public: Option<PathBuf>,
+    /// Where the TPM counts the volume's generations; a volume without one is then refused
+    #[arg(long, value_name = "NV-INDEX")]
+    pub(crate) rollback_counter: Option<CounterIndex>,
+    /// Where the device has what approves of PCR values, if not where systemd puts it
+    #[arg(long, value_name = "PATH")]
+    pub(crate) tpm2_signature: Option<PathBuf>,
+    /// Write it here instead of printing it
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
 }
 
 /// Which fleet: by its manifest, or by its name and registry.

@@ -1,23 +1,16 @@
 //! Where secrets come from: a file, standard input, or a person at the terminal. Never an argument or a variable.
 //!
-//! Owns: reading them with a bound into memory that is wiped, taking one line end off, and the terminal's echo, which is off while
-//! somebody types and on again whatever happens. What is wrong with a secret is told without the secret.
+//! Owns: reading them with a bound into memory that is wiped, and taking one line end off. What is wrong with a secret is told without
+//! the secret. The terminal is `opening`'s: it shows nothing of what somebody types.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    path::Path,
-};
+use std::path::Path;
 
 use domain::{DeviceId, Pin};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use opening::terminal::{self, AskError};
 use volume::RecoveryKey;
 use zeroize::Zeroizing;
 
 use crate::{adapters::escrows, failure::Failure};
-
-/// The longest line that is typed, in bytes.
-const MAX_LINE: usize = 4096;
 
 /// The bytes of a file, `-` being standard input, without their last line end.
 pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -98,57 +91,13 @@ fn wrong(
 }
 
 fn ask(prompt: &str, why: &str, instead: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
-    let Ok(mut terminal) = terminal else {
-        return Err(usage(
-            format!("{why}, and there is no terminal to ask on"),
+    terminal::ask(prompt).map_err(|error| match error {
+        AskError::NoTerminal => usage(
+            format!("{why}, and {error}"),
             &format!("give it with {instead}, `-` being standard input"),
-        ));
-    };
-    let typed = silent(&terminal)
-        .and_then(|_echo| {
-            terminal.write_all(prompt.as_bytes())?;
-            line(&mut terminal)
-        })
-        .map_err(|e| Failure::Usage(format!("{why}, and the terminal fails: {e}"), None))?;
-    let _gone = terminal.write_all(b"\n");
-    Ok(typed)
-}
-
-fn line(terminal: &mut File) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Enough from the start: a growing vector would leave copies behind.
-    let mut typed = Zeroizing::new(Vec::with_capacity(MAX_LINE));
-    let mut byte = Zeroizing::new([0]);
-    while typed.len() < MAX_LINE && terminal.read(&mut *byte)? == 1 {
-        if byte.as_slice() == b"\n" {
-            break;
-        }
-        typed.extend_from_slice(byte.as_slice());
-    }
-    Ok(typed)
-}
-
-/// A terminal that shows nothing of what is typed, until this is dropped.
-struct Silent {
-    terminal: File,
-    before: Termios,
-}
-
-fn silent(terminal: &File) -> io::Result<Silent> {
-    let before = tcgetattr(terminal)?;
-    let mut now = before.clone();
-    now.local_modes.remove(LocalModes::ECHO);
-    tcsetattr(terminal, OptionalActions::Flush, &now)?;
-    Ok(Silent {
-        terminal: terminal.try_clone()?,
-        before,
+        ),
+        AskError::Terminal(e) => Failure::Usage(format!("{why}, and the terminal fails: {e}"), None),
     })
-}
-
-impl Drop for Silent {
-    fn drop(&mut self) {
-        let _gone = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
-    }
 }
 
 #[cfg(test)]

@@ -56,6 +56,11 @@ impl Loaded {
         Ok(Self { fleet, folder })
     }
 
+    /// Where its relative paths start.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// What the chosen devices should be.
     pub(crate) fn wanted(&self, args: &PlanArgs) -> Result<Vec<Wanted>, Failure> {
         let choice = Choice {

@@ -1,5 +1,5 @@
-//! What a volume's token asks for, in the words of the TPM, and what this machine has to answer it with: signatures that approve of
-//! PCR values, OTP keys.
+//! What this machine has to answer a volume's token with: signatures that approve of PCR values, OTP keys. What the token asks for, in the
+//! words of the TPM, is `opening`'s.
 //!
 //! Called by whoever opens or seals a volume. An attacker may have written the token; a wrong one makes unsealing fail.
 
@@ -8,35 +8,27 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use domain::Pin;
+use opening::signatures::SignaturesError;
+pub(crate) use opening::{conditions, object};
 use otp::{Derived, KeyId, KeyStore, Recipe};
-use tpm::{Conditions, PinAuth, PinSalt, PolicyKey, PolicySignatures, SealedObject, SignedPcrs};
-use volume::{OtpToken, TokenPin, Tpm2Token};
+use tpm::{InvalidPolicyKey, PolicyKey, PolicySignatures};
+use volume::{OtpToken, Tpm2Token};
 
 use crate::failure::Failure;
 
-/// Where systemd looks for what approves of PCR values (systemd-cryptenroll(1), `--tpm2-signature=`).
-const SIGNATURES: [&str; 3] = [
-    "/etc/systemd/tpm2-pcr-signature.json",
-    "/run/systemd/tpm2-pcr-signature.json",
-    "/usr/lib/systemd/tpm2-pcr-signature.json",
-];
 /// The longest public file that is read here, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
 /// What approves of PCR values: the file that is named, or the first that systemd would find.
 pub(crate) fn signatures(named: Option<&Path>) -> Result<Option<PolicySignatures>, Failure> {
-    let found = || SIGNATURES.iter().map(Path::new).find(|path| path.exists());
-    let Some(path) = named.or_else(found) else {
-        return Ok(None);
-    };
-    let text = public_file(path)?;
-    let signatures = PolicySignatures::from_json(&text).map_err(|e| Failure::NotEvidence {
-        what: "tpm2-pcr-signature.json of systemd's",
-        path: path.to_owned(),
-        source: e.into(),
-    })?;
-    Ok(Some(signatures))
+    opening::signatures::load(named).map_err(|error| match error {
+        SignaturesError::Unreadable { path, source } => Failure::ReadFile { path, source },
+        SignaturesError::Invalid { path, source } => Failure::NotEvidence {
+            what: "tpm2-pcr-signature.json of systemd's",
+            path,
+            source: source.into(),
+        },
+    })
 }
 
 /// A file that holds no secret.
@@ -61,53 +53,15 @@ pub(crate) fn public_file(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// The key that a token with a signed policy names.
 pub(crate) fn policy_key(token: &Tpm2Token) -> Result<Option<PolicyKey>, Failure> {
-    let signed = token.signed.as_ref();
-    let key = signed
-        .map(|signed| PolicyKey::from_pem(&signed.key_pem))
-        .transpose();
-    key.map_err(|e| {
-        usage(
-            format!("the volume's token: {e}"),
-            "open it with its recovery key",
-        )
-    })
+    opening::policy_key(token).map_err(no_policy_key)
 }
 
-/// What a token asks for.
-pub(crate) fn conditions<'a>(
-    token: &Tpm2Token,
-    key: Option<&'a PolicyKey>,
-    signatures: Option<&'a PolicySignatures>,
-    pin: Option<&'a Pin>,
-) -> Conditions<'a> {
-    let salt = match token.pin {
-        TokenPin::Salted(salt) => Some(PinSalt(salt)),
-        TokenPin::None | TokenPin::Plain => None,
-    };
-    let signed = token.signed.as_ref().zip(key);
-    Conditions {
-        exact: token.exact,
-        signed: signed.map(|(signed, key)| SignedPcrs {
-            key,
-            pcrs: signed.pcrs,
-            signatures,
-        }),
-        pin: pin
-            .filter(|_| token.pin != TokenPin::None)
-            .map(|pin| PinAuth { pin, salt }),
-    }
-}
-
-/// The object in a token, as the TPM takes it.
-pub(crate) fn object(token: &Tpm2Token) -> SealedObject {
-    SealedObject {
-        private_then_public: token.blob.clone(),
-        policy_hash: token.policy_hash,
-        primary_alg: match token.primary_alg {
-            volume::PrimaryAlg::Ecc => tpm::PrimaryAlg::Ecc,
-            volume::PrimaryAlg::Rsa => tpm::PrimaryAlg::Rsa,
-        },
-    }
+/// A token that names no key which could approve of anything.
+pub(crate) fn no_policy_key(why: InvalidPolicyKey) -> Failure {
+    usage(
+        format!("the volume's token: {why}"),
+        "open it with its recovery key",
+    )
 }
 
 /// This machine's OTP keys.

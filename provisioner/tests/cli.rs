@@ -49,6 +49,7 @@ fn help_of_all_commands() {
     insta::assert_snapshot!("help", help(&["--help"]));
     insta::assert_snapshot!("help_apply", help(&["apply", "--help"]));
     insta::assert_snapshot!("help_device", help(&["device", "--help"]));
+    insta::assert_snapshot!("help_device_config", help(&["device", "config", "--help"]));
     insta::assert_snapshot!("help_volume", help(&["volume", "--help"]));
     insta::assert_snapshot!("help_volume_create", help(&["volume", "create", "--help"]));
     insta::assert_snapshot!("help_volume_reseal", help(&["volume", "reseal", "--help"]));

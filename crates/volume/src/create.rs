@@ -9,7 +9,7 @@ use domain::{Generation, SealedSecret, VolumeKey, VolumeKeyDigest};
 use openssl::error::ErrorStack;
 
 use crate::{
-    ContentFile, FilesystemError, FilesystemIds, Image, Output, RecoveryKey, SectorSize, SystemdTpm2,
+    ContentFile, FilesystemError, FilesystemIds, Image, Output, RecoveryKey, SealToken, SectorSize,
     TargetError, TokenError, Unsupported, Volume,
     compose::draw,
     filesystem,
@@ -151,7 +151,7 @@ pub fn create(
     recipe: &Recipe<'_>,
     volume_key: &VolumeKey,
     secret: &SealedSecret,
-    token: &SystemdTpm2,
+    token: &dyn SealToken,
     entropy: &mut dyn FnMut(&mut [u8]),
 ) -> Result<Created, CreateError> {
     create_with(
@@ -175,7 +175,7 @@ pub fn create_with(
     options: Options<'_>,
     volume_key: &VolumeKey,
     secret: &SealedSecret,
-    token: &SystemdTpm2,
+    token: &dyn SealToken,
     entropy: &mut dyn FnMut(&mut [u8]),
 ) -> Result<Created, CreateError> {
     let volume = Volume {

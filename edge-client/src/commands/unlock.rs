@@ -4,7 +4,7 @@
 //! socket, never onto a terminal or into a file, and only for the volume that the configuration expects; that the way is closed
 //! afterwards, whether the volume opened or not, so that whatever runs next unseals nothing ([`crate::closing`]). Called by an initramfs, as root.
 //! An attacker may have written the volume, and may change it while we read: what opens it must read the same bytes, see the
-//! documentation for how. Limits today: the first TPM token is used.
+//! documentation for how.
 
 use std::io::Write as _;
 

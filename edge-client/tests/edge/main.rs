@@ -11,6 +11,7 @@
 
 mod ask;
 mod cli;
+mod conditions;
 mod doctor;
 mod expected;
 mod otp;

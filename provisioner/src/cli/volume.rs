@@ -9,7 +9,10 @@ use clap::{ArgGroup, Args, Subcommand};
 use domain::{DeviceId, VolumeKeyDigest};
 use tpm::Tcti;
 
-use super::values::{Bank, Cipher, PcrList, Sector, Size, Srk};
+use super::{
+    generation::GenerationArgs,
+    values::{Bank, Cipher, PcrList, Sector, Size, Srk},
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VolumeCommand {
@@ -156,6 +159,8 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "FILE", requires = "otp")]
     pub(crate) otp_nvmem: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) generation: GenerationArgs,
+    #[command(flatten)]
     pub(crate) escrow: EscrowArgs,
 }
 
@@ -214,6 +219,8 @@ pub(crate) struct ResealArgs {
     pub(crate) open: OpenArgs,
     #[command(flatten)]
     pub(crate) seal: SealArgs,
+    #[command(flatten)]
+    pub(crate) generation: GenerationArgs,
     /// Makes a new recovery key, the old one is destroyed; with nothing of "Sealing" the seal stays as it is
     #[command(flatten)]
     pub(crate) escrow: EscrowArgs,
@@ -253,6 +260,8 @@ pub(crate) struct RecoverArgs {
     pub(crate) pcr_signature: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) seal: SealArgs,
+    #[command(flatten)]
+    pub(crate) generation: GenerationArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,7 +1,9 @@
-//! `provisioner device`: what the registry knows, and switching a device off and on.
+//! `provisioner device`: what the registry knows, what a device has to know, and switching it off and on.
 //!
 //! Owns: the rule that every change raises the generation, so that sessions end, and is a compare-and-swap, so that two
 //! operators do not overwrite each other.
+
+mod config;
 
 use domain::DeviceId;
 use registry::{
@@ -21,6 +23,7 @@ pub(super) async fn run(command: DeviceCommand, reporter: &mut dyn Reporter) -> 
     match command {
         DeviceCommand::List { fleet } => list(&fleet, reporter).await,
         DeviceCommand::Show { id, fleet } => show(&id, &fleet, reporter).await,
+        DeviceCommand::Config(args) => config::run(&args, reporter).await,
         DeviceCommand::Suspend { id, fleet } => switch(&id, &fleet, DeviceState::Suspended, reporter).await,
         DeviceCommand::Resume { id, fleet } => switch(&id, &fleet, DeviceState::Active, reporter).await,
     }

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use data_encoding::{BASE64, HEXLOWER};
-use domain::{HashAlg, PcrIndex, PcrSelection, PcrValue, PcrValues, TpmPublic};
+use domain::{EkDigest, HashAlg, PcrIndex, PcrSelection, PcrValue, PcrValues, TpmPublic};
 use serde::{Deserialize, Serialize};
 use tpm::{StorageKey, StorageTemplate, Tpm};
 
@@ -116,6 +116,7 @@ fn look(tpm: &mut Tpm) -> Result<Document, tpm::TpmError> {
 /// A TPM as a file tells of it.
 pub(crate) struct Collected {
     keys: Vec<StorageKey>,
+    endorsements: Vec<String>,
     pcrs: BTreeMap<String, BTreeMap<String, String>>,
     path: std::path::PathBuf,
 }
@@ -157,9 +158,24 @@ impl Collected {
         let keys: Option<Vec<StorageKey>> = document.storage_keys.iter().map(key).collect();
         Ok(Self {
             keys: keys.ok_or(NoInventory::Key)?,
+            endorsements: document
+                .endorsement_keys
+                .into_iter()
+                .map(|key| key.digest)
+                .collect(),
             pcrs: document.pcrs,
             path: path.to_owned(),
         })
+    }
+
+    /// Whether the TPM said that it has this endorsement key.
+    pub(crate) fn is_of(&self, ek: &EkDigest) -> bool {
+        self.endorsements.contains(&ek.to_string())
+    }
+
+    /// Its storage keys.
+    pub(crate) fn storage_keys(&self) -> &[StorageKey] {
+        &self.keys
     }
 
     /// Its storage key of a template.

@@ -15,6 +15,7 @@ mod common;
 mod away;
 mod bench;
 mod create;
+mod generation;
 mod otp;
 mod recover;
 mod refused;

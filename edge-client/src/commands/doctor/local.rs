@@ -17,7 +17,7 @@ use crate::{
 pub(super) async fn opens_without_tpm(common: &Common) -> bool {
     let path = common.settings.volume.clone();
     let header = attest::blocking(move || device::inspect(&path)).await;
-    header.is_ok_and(|(_, header)| header.tpm2_tokens().is_empty() && !header.otp_tokens().is_empty())
+    header.is_ok_and(|(_, header)| header.sealed_tokens().is_empty() && !header.otp_tokens().is_empty())
 }
 
 /// `spare`: the volume opens without it.
@@ -74,7 +74,7 @@ pub(super) async fn volume(common: &Common, findings: &mut Vec<Finding>) -> Opti
 
 /// Said where nothing else opens the volume.
 fn by_device_key(header: &Header) -> Option<String> {
-    let otp = header.tpm2_tokens().is_empty() && !header.otp_tokens().is_empty();
+    let otp = header.sealed_tokens().is_empty() && !header.otp_tokens().is_empty();
     otp.then(|| " by this board's OTP device key".to_owned())
 }
 

@@ -5,7 +5,9 @@ use std::fs::File;
 use domain::{Generation, HashAlg, PcrIndex, PcrSelection, Psk, SealedSecret, VolumeKey, VolumeKeyDigest};
 use testkit::Swtpm;
 use tpm::{AkHandle, EkAlg, Tpm};
-use volume::{ContentFile, DeviceConfig, Existing, KeyslotId, Options, PrimaryAlg, Recipe, SystemdTpm2};
+use volume::{
+    ContentFile, DeviceConfig, Existing, KeyslotId, Options, PrimaryAlg, Recipe, SealToken, SystemdTpm2,
+};
 use zeroize::Zeroizing;
 
 pub const PSK: &str = "sbx_canary-canary-canary-canary-canary-canary-0";
@@ -89,6 +91,17 @@ impl Device {
     pub fn write(&self, path: &str, making: &Making) -> VolumeKeyDigest {
         let secret = SealedSecret::copy_from(&[making.seed; 32]).unwrap();
         let token = self.seal(&secret, making.pcrs);
+        self.write_under(path, making, &secret, &token)
+    }
+
+    /// As [`Device::write`], for a secret that is sealed already.
+    pub fn write_under(
+        &self,
+        path: &str,
+        making: &Making,
+        secret: &SealedSecret,
+        token: &dyn SealToken,
+    ) -> VolumeKeyDigest {
         let files = [
             ContentFile {
                 path: "/psk",
@@ -132,8 +145,8 @@ impl Device {
             &recipe,
             options,
             &volume_key,
-            &secret,
-            &token,
+            secret,
+            token,
             &mut entropy,
         )
         .unwrap()

@@ -5,7 +5,7 @@ mod proxy;
 
 use std::process::{Command, Output};
 
-pub use device::{Device, MODEL, Making, PSK};
+pub use device::{Device, MODEL, Making, PSK, selection};
 pub use proxy::{Answer, Fake, Received};
 
 /// Runs edge-client with these arguments in a clean environment.

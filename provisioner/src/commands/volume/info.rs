@@ -5,6 +5,7 @@
 use std::{fs::File, path::Path};
 
 use data_encoding::HEXLOWER;
+use domain::Generation;
 use serde_json::{Value, json};
 use tpm::PolicyKey;
 use volume::{Description, Header, InspectError, KeyslotId, OtpToken, TokenError, TokenPin, Tpm2Token};
@@ -131,6 +132,9 @@ fn text(path: &Path, header: &Header) -> String {
             &format!("of the secrets of keyslots {slots}, verified when one of them opens"),
         ),
     }
+    if let Some(generation) = generation(header) {
+        line("age", &format!("generation {generation}, as the header claims"));
+    }
     if let Some(bytes) = header.authenticated_content() {
         line(
             "content",
@@ -249,7 +253,15 @@ fn json(header: &Header) -> Value {
         "unusable-tokens": unusable(header),
         "authenticated-keyslots": header.authenticated_keyslots().map(KeyslotId::get).collect::<Vec<_>>(),
         "authenticated-content": header.authenticated_content(),
+        "generation": generation(header).map(|generation| generation.0),
     })
+}
+
+/// What the header claims for the first of the secrets that authenticate it.
+fn generation(header: &Header) -> Option<Generation> {
+    header
+        .authenticated_keyslots()
+        .find_map(|slot| header.claimed_generation(slot))
 }
 
 fn list(all: impl Iterator<Item = impl ToString>) -> String {

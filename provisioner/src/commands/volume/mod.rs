@@ -7,6 +7,7 @@
 
 mod create;
 mod entropy;
+mod generation;
 mod info;
 mod opening;
 mod read;

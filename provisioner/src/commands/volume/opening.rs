@@ -8,19 +8,14 @@
 
 use std::{fs::File, path::Path};
 
+use ::opening::{Answers, NotReleased};
 use domain::{Pin, SealedSecret};
 use otp::KeyStore;
 use tpm::{Tcti, Tpm};
-use volume::{Header, NotAuthentic, OpenError, OpenVolume, OtpToken, RecoveryKey, TokenPin, Tpm2Token};
+use volume::{Header, NotAuthentic, OpenError, OpenVolume, OtpToken, RecoveryKey, Tpm2Token};
 
 use super::{header, unopened, usage};
-use crate::{
-    cli::OpenArgs,
-    failure::Failure,
-    report::Reporter,
-    secrets,
-    tokens::{self, conditions, object, policy_key, signatures},
-};
+use crate::{cli::OpenArgs, failure::Failure, report::Reporter, secrets, tokens};
 
 /// The TPM of a machine, behind the kernel's resource manager.
 const DEFAULT_TPM: &str = "device:/dev/tpmrm0";
@@ -155,27 +150,39 @@ fn nothing(path: &Path, header: &Header) -> Failure {
 /// Lets the TPM release the secret of the first token that it can.
 fn release(path: &Path, header: &Header, args: &OpenArgs) -> Result<Released, Failure> {
     let mut tpm = open_tpm(args.tcti.as_ref())?;
-    let signatures = signatures(args.pcr_signature.as_deref())?;
-    let mut pin = None;
-    let mut refused = None;
-    for token in header.sealed_tokens() {
-        if token.pin != TokenPin::None && pin.is_none() {
-            pin = Some(secrets::pin(args.pin_file.as_deref())?);
-        }
-        let key = policy_key(token)?;
-        let conditions = conditions(token, key.as_ref(), signatures.as_ref(), pin.as_ref());
-        match tpm.unseal_with(&object(token), &conditions) {
-            Ok(secret) => {
-                return Ok(Released {
-                    secret,
-                    token: Some(token.clone()),
-                    pin: pin.filter(|_| token.pin != TokenPin::None),
-                });
-            }
-            Err(error) => refused = refused.or(Some(error)),
-        }
+    let answers = Answers {
+        signatures: &mut || Ok(tokens::signatures(args.pcr_signature.as_deref())?),
+        pin: &mut || Ok(secrets::pin(args.pin_file.as_deref())?),
+    };
+    match ::opening::release(&mut tpm, header.sealed_tokens(), answers) {
+        Ok(released) => Ok(Released {
+            secret: released.secret,
+            token: Some(released.token),
+            pin: released.pin,
+        }),
+        Err(Stopped::Answer(failure)) => Err(failure),
+        Err(Stopped::Refused(NotReleased::Unseal(why))) => Err(Failure::Unseal(why)),
+        Err(Stopped::Refused(NotReleased::PolicyKey(why))) => Err(tokens::no_policy_key(why)),
+        Err(Stopped::Refused(NotReleased::NoToken)) => Err(nothing(path, header)),
     }
-    Err(refused.map_or_else(|| nothing(path, header), Failure::Unseal))
+}
+
+/// Why no secret came.
+enum Stopped {
+    Answer(Failure),
+    Refused(NotReleased),
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Answer(failure)
+    }
+}
+
+impl From<NotReleased> for Stopped {
+    fn from(refused: NotReleased) -> Self {
+        Self::Refused(refused)
+    }
 }
 
 /// The machine's TPM, unless another is named.

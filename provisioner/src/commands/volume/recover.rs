@@ -9,7 +9,7 @@ use serde_json::json;
 use volume::{RecoveryKey, Unlock};
 use zeroize::Zeroizing;
 
-use super::{header, reseal, rotation::Wish, unopened, usage};
+use super::{generation, header, reseal, rotation::Wish, unopened, usage};
 use crate::{
     adapters::escrows,
     cli::RecoverArgs,
@@ -55,7 +55,13 @@ pub(super) fn run(args: &RecoverArgs, reporter: &mut dyn Reporter) -> Result<(),
             file: args.escrow_file.as_deref(),
             device: device.as_ref(),
         };
-        let done = reseal::anew(unlock, &seal, args.tcti.as_ref(), &wish)?;
+        let new = reseal::New {
+            seal: &seal,
+            tcti: args.tcti.as_ref(),
+            // Another TPM counts from elsewhere, so what the volume had binds nobody.
+            generation: generation::wanted(&args.generation, None, args.tcti.as_ref())?,
+        };
+        let done = reseal::anew(unlock, &new, &wish)?;
         reseal::tell(&args.file, &seal, &done, reporter)?;
     }
     if args.show {

@@ -10,14 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use domain::SealedSecret;
+use domain::{Generation, SealedSecret};
 use serde_json::json;
 use tpm::{ReadBack, Tcti};
-use volume::{Header, NewKeys, SealToken, Unlock, rekey};
+use volume::{Header, NewKeys, Unlock, rekey};
 
 use super::{
     entropy::{Entropy, Stream},
-    file_fault,
+    file_fault, generation,
     opening::{self, Key},
     rotation::{Rotation, Wish},
     unchanged, usage,
@@ -49,7 +49,12 @@ pub(super) fn run(args: &ResealArgs, reporter: &mut dyn Reporter) -> Result<(), 
         file: args.escrow.escrow_file.as_deref(),
         device: args.device.as_ref(),
     };
-    if !args.seal.says() && !args.escrow.escrow_to.is_empty() {
+    let generation = generation::wanted(
+        &args.generation,
+        opened.volume.generation(),
+        args.open.tcti.as_ref(),
+    )?;
+    if !args.seal.says() && !args.escrow.escrow_to.is_empty() && generation.is_none() {
         // The way in stays: what opens it may be something that this machine cannot seal to.
         return recovery_alone(&wish, unlock, reporter);
     }
@@ -58,7 +63,12 @@ pub(super) fn run(args: &ResealArgs, reporter: &mut dyn Reporter) -> Result<(), 
         Some(token) if !args.seal.says() => Seal::as_before(token, opened.pin, &args.seal, signature)?,
         _ => said(opened.volume.header(), &args.seal, signature)?,
     };
-    let done = anew(unlock, &seal, args.open.tcti.as_ref(), &wish)?;
+    let new = New {
+        seal: &seal,
+        tcti: args.open.tcti.as_ref(),
+        generation,
+    };
+    let done = anew(unlock, &new, &wish)?;
     tell(&args.file, &seal, &done, reporter)
 }
 
@@ -66,7 +76,7 @@ pub(super) fn run(args: &ResealArgs, reporter: &mut dyn Reporter) -> Result<(), 
 fn recovery_alone(wish: &Wish<'_>, unlock: Unlock<'_>, reporter: &mut dyn Reporter) -> Result<(), Failure> {
     let path = wish.volume;
     let mut stream = Entropy::System.stream("recovery");
-    let (_, escrow) = change(wish, unlock, None, &mut stream)?;
+    let (_, escrow) = change(wish, unlock, NewKeys::default(), &mut stream)?;
     let file = escrow.unwrap_or_default();
     let text = format!("volume {}\n  escrow  {}\n", path.display(), file.display());
     let json = json!({ "event": "done", "volume": path, "escrow": file });
@@ -89,33 +99,44 @@ pub(super) fn said(
     }
 }
 
+/// What a volume is given to.
+pub(super) struct New<'a> {
+    pub(super) seal: &'a Seal<'a>,
+    /// The TPM at hand.
+    pub(super) tcti: Option<&'a Tcti>,
+    /// The generation, if it is to be another one.
+    pub(super) generation: Option<Generation>,
+}
+
 /// What became of a volume.
 pub(super) struct Resealed {
     read_back: ReadBack,
     sequence: u64,
+    generation: Option<Generation>,
     escrow: Option<PathBuf>,
 }
 
 /// Seals a new secret in the TPM at hand and gives the volume to it.
-pub(super) fn anew(
-    unlock: Unlock<'_>,
-    seal: &Seal<'_>,
-    tcti: Option<&Tcti>,
-    wish: &Wish<'_>,
-) -> Result<Resealed, Failure> {
+pub(super) fn anew(unlock: Unlock<'_>, new: &New<'_>, wish: &Wish<'_>) -> Result<Resealed, Failure> {
     let path = wish.volume;
     let mut stream = Entropy::System.stream("reseal");
     let secret = SealedSecret::try_fill(|room| stream.try_fill(room))?;
     let (token, read_back) = {
-        let mut tpm = opening::open_tpm(tcti)?;
-        seal.here(&mut tpm, &secret, stream.draw()?)?
+        let mut tpm = opening::open_tpm(new.tcti)?;
+        new.seal.here(&mut tpm, &secret, stream.draw()?)?
     };
-    let (sequence, escrow) = change(wish, unlock, Some((&secret, &token)), &mut stream)?;
+    let keys = NewKeys {
+        sealed: Some((&secret, &token)),
+        recovery: None,
+        generation: new.generation,
+    };
+    let (sequence, escrow) = change(wish, unlock, keys, &mut stream)?;
     let again = File::open(path).map_err(file_fault("open", path))?;
-    volume::open(again, &secret).map_err(|e| unchanged(path, e))?;
+    let volume = volume::open(again, &secret).map_err(|e| unchanged(path, e))?;
     Ok(Resealed {
         read_back,
         sequence,
+        generation: volume.generation(),
         escrow,
     })
 }
@@ -124,7 +145,7 @@ pub(super) fn anew(
 fn change(
     wish: &Wish<'_>,
     unlock: Unlock<'_>,
-    sealed: Option<(&SealedSecret, &dyn SealToken)>,
+    keys: NewKeys<'_>,
     stream: &mut Stream,
 ) -> Result<(u64, Option<PathBuf>), Failure> {
     let path = wish.volume;
@@ -138,9 +159,8 @@ fn change(
     stream.sound()?;
     let rotation = Rotation::begin(wish, stream)?;
     let new = NewKeys {
-        sealed,
         recovery: rotation.as_ref().map(|rotation| &rotation.key),
-        generation: None,
+        ..keys
     };
     let rekeyed = rekey(&target, unlock, new, &mut |room| stream.fill(room)).map_err(|e| {
         if let Some(rotation) = &rotation {
@@ -164,6 +184,9 @@ pub(super) fn tell(
         "volume {}\n  sealed  to {sealed}\n  seal    {seen}\n",
         path.display()
     );
+    if let Some(generation) = done.generation {
+        text.push_str(&format!("  age     generation {generation}\n"));
+    }
     if let Some(escrow) = &done.escrow {
         text.push_str(&format!("  escrow  {}\n", escrow.display()));
     }
@@ -173,6 +196,7 @@ pub(super) fn tell(
         "sealed": sealed,
         "seal": seen,
         "sequence": done.sequence,
+        "generation": done.generation.map(|generation| generation.0),
         "escrow": done.escrow,
     });
     reporter.data(&text, &json)

@@ -2,15 +2,15 @@
 
 use std::{fs::File, path::PathBuf};
 
-use domain::DeviceId;
+use domain::{DeviceId, Generation};
 use volume::{DataCipher, FilesystemIds, Image, Owners, SectorSize};
 
 use crate::{
     adapters::escrows,
-    cli::{Cipher, CreateArgs, Sector, Size},
+    cli::{Cipher, CreateArgs, GenerationWish, Sector, Size},
     commands::volume::{
         entropy::{Entropy, MIN_SEED},
-        file_fault, targets, uncreated, usage,
+        file_fault, generation, targets, uncreated, usage,
     },
     escrow::random_uuid,
     failure::Failure,
@@ -141,6 +141,21 @@ pub(super) fn escrow_files(args: &CreateArgs) -> Result<Vec<PathBuf>, Failure> {
             "it may be the only way into a volume: move it away first",
         )),
         None => Ok(files),
+    }
+}
+
+/// The generation of all of them.
+pub(super) fn generation(args: &CreateArgs) -> Result<Option<Generation>, Failure> {
+    match args.generation.generation {
+        Some(_) if args.otp => Err(usage(
+            "a volume of an OTP device key has no generation: nothing counts there",
+            "leave --generation out",
+        )),
+        Some(GenerationWish::Next) if !args.srk_public.is_empty() => Err(usage(
+            "the TPM that counts is not here",
+            "name the generation: `--generation N`, above what that TPM's counter has",
+        )),
+        _ => generation::wanted(&args.generation, None, args.tcti.as_ref()),
     }
 }
 

@@ -11,6 +11,7 @@ mod tell;
 
 use std::path::Path;
 
+use domain::Generation;
 use serde_json::json;
 use volume::{Created, Existing, Image, Options, Output, Volume};
 
@@ -54,6 +55,7 @@ pub(super) fn run(args: &CreateArgs, reporter: &mut dyn Reporter) -> Result<(), 
         return tell::tell_plan(args, size, &escrows, reporter);
     }
     let entropy = ask::entropy(args)?;
+    let generation = ask::generation(args)?;
     let mut sealer = make::sealer(args)?;
     if recipients.is_none() {
         reporter.note("no --escrow-to: when the TPM or the board is gone, so is what is in the volume");
@@ -84,7 +86,7 @@ pub(super) fn run(args: &CreateArgs, reporter: &mut dyn Reporter) -> Result<(), 
             put_into_escrow(recipients, made, at)?;
         }
     }
-    write(args, size, &image, all, reporter)
+    write(args, size, generation, &image, all, reporter)
 }
 
 /// Encrypts a recovery key and syncs it.
@@ -105,6 +107,7 @@ fn put_into_escrow(recipients: &Recipients, made: &mut Made, at: &Path) -> Resul
 fn write(
     args: &CreateArgs,
     size: u64,
+    generation: Option<Generation>,
     image: &Image,
     mut all: Vec<(Target, Made)>,
     reporter: &mut dyn Reporter,
@@ -147,7 +150,7 @@ fn write(
                         sector_size: ask::sector(args.sector_size),
                         authenticate_content: args.authenticate_content,
                         recovery: *recovery,
-                        generation: None,
+                        generation,
                     },
                     volume_key,
                     secret,
@@ -170,7 +173,7 @@ fn write(
     for ((mut target, made), created) in all.into_iter().zip(outcome) {
         match finish(&mut target, &made, created) {
             Ok(created) => {
-                let (line, json) = tell::told(args, size, &target, &made, created);
+                let (line, json) = tell::told(args, size, generation, &target, &made, created);
                 text.push_str(&line);
                 done.push(json);
             }

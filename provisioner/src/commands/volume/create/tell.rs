@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use domain::Generation;
 use serde_json::json;
 use volume::Created;
 
@@ -57,6 +58,7 @@ pub(super) fn tell_plan(
 pub(super) fn told(
     args: &CreateArgs,
     size: u64,
+    generation: Option<Generation>,
     target: &Target,
     made: &Made,
     created: Created,
@@ -74,6 +76,9 @@ pub(super) fn told(
         sector(args.sector_size).bytes(),
         created.volume_key_digest,
     );
+    if let Some(generation) = generation {
+        text.push_str(&format!("  age     generation {generation}\n"));
+    }
     if let Some(escrow) = &made.escrow {
         text.push_str(&format!("  escrow  {}\n", escrow.display()));
     }
@@ -86,6 +91,7 @@ pub(super) fn told(
         "sector-size": sector(args.sector_size).bytes(),
         "volume-key": created.volume_key_digest,
         "seal": seen,
+        "generation": generation.map(|generation| generation.0),
         "escrow": made.escrow,
     });
     (text, json)
