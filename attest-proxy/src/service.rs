@@ -108,15 +108,15 @@ impl Proxy {
                 account.admitted(who, response.status().as_u16());
                 response
             }
-            Err(refused) => {
+            Err(mut refused) => {
                 let refusal = refused.refusal;
                 let challenge = refusal
                     .wants_challenge()
                     .then(|| self.challenge_for(&refused.who))
                     .flatten();
-                let over = refused.over;
+                let over = refused.over.take();
                 account.refused(refused);
-                respond::refuse(refusal, parts.uri.path(), challenge.as_ref(), over.as_ref())
+                respond::refuse(refusal, parts.uri.path(), challenge.as_ref(), over.as_deref())
             }
         };
         account.decided(&parts);

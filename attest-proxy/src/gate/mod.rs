@@ -103,7 +103,7 @@ pub struct Refused {
     /// What the operator is told of evidence that was judged.
     pub verdict: Option<Box<Verdict>>,
     /// Over which limit it is, if it is over one.
-    pub over: Option<Over>,
+    pub over: Option<Box<Over>>,
 }
 
 /// Whom a refusal is about.
@@ -140,7 +140,7 @@ impl Refused {
     /// A refusal of a device's request that is over a limit.
     pub(crate) fn over(over: Over, admitted: (&PskDigest, &Arc<Device>)) -> Self {
         Self {
-            over: Some(over),
+            over: Some(Box::new(over)),
             ..Self::of(over.refusal, admitted, over)
         }
     }
