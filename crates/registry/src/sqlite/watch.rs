@@ -185,7 +185,7 @@ impl Known {
             }
             let hash = self.hasher.hash_one(value);
             let known = before.next_if(|(known, ..)| **known == *key);
-            if !known.is_some_and(|(_, at, of)| (*at, *of) == (revision, hash)) {
+            if known.is_none_or(|(_, at, of)| (*at, *of) != (revision, hash)) {
                 let stored = Stored {
                     value: value.to_vec(),
                     revision,
