@@ -500,7 +500,7 @@ fn unwritable() -> Refused {
 const fn kind(forward: Forward) -> RouteKind {
     match forward.class {
         Class::Inference => RouteKind::Inference,
-        Class::List | Class::Show => RouteKind::Read,
+        Class::List | Class::One | Class::Show => RouteKind::Read,
         Class::Plain => RouteKind::Fixed,
     }
 }

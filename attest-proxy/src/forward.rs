@@ -6,7 +6,9 @@
 
 use bytes::Bytes;
 use domain::{DeviceId, ModelPattern};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header, response};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, response,
+};
 use http_body_util::{BodyExt as _, Full, Limited};
 
 use crate::{
@@ -72,10 +74,14 @@ pub async fn forward(
     } = request;
     let body = Bytes::from(bytes);
     let make = |host| outgoing(host, method, headers, to, body.clone());
-    if to.class == Class::List && upstream.is_several() {
+    if matches!(to.class, Class::List | Class::One) && upstream.is_several() {
         let list = upstream.list(make).await?;
         let cut = listing::cut(to.class, &list, models).ok_or(UpstreamError::Status(200))?;
-        return Ok(respond::json(cut));
+        let mut response = respond::json(cut.bytes);
+        if !cut.found {
+            *response.status_mut() = StatusCode::NOT_FOUND;
+        }
+        return Ok(response);
     }
     let ask = Ask {
         device,
@@ -87,7 +93,9 @@ pub async fn forward(
     let (mut parts, stream) = upstream.send(&ask, make).await?.into_parts();
     parts.headers = returned(parts.headers);
     match to.class {
-        Class::List | Class::Show if parts.status.is_success() => cut(parts, stream, to.class, models).await,
+        Class::List | Class::One | Class::Show if parts.status.is_success() => {
+            cut(parts, stream, to.class, models).await
+        }
         _ => Ok(Response::from_parts(parts, Body::stream(stream))),
     }
 }
@@ -162,7 +170,10 @@ async fn cut(
     parts
         .headers
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(Response::from_parts(parts, Body::full(cut.into())))
+    if !cut.found {
+        parts.status = StatusCode::NOT_FOUND;
+    }
+    Ok(Response::from_parts(parts, Body::full(cut.bytes.into())))
 }
 
 #[cfg(test)]
@@ -192,6 +203,7 @@ mod tests {
         headers.append("traceparent", HeaderValue::from_static("2"));
         let to = Forward {
             path: "/api/chat",
+            endpoint: Some(domain::Endpoint::Chat),
             class: Class::Inference,
         };
         let request = outgoing(

@@ -4,6 +4,7 @@
 //! any device: Ollama routes on the decoded path, so a path that would have to be decoded is refused.
 //! Who may call: the gate. An attacker controls method and path.
 
+use domain::Endpoint;
 use http::Method;
 use protocol::Refusal;
 
@@ -23,6 +24,8 @@ pub enum Route {
 pub struct Forward {
     /// The literal path.
     pub path: &'static str,
+    /// What a policy calls it; `None`: open to every device.
+    pub endpoint: Option<Endpoint>,
     /// What the request and its answer have in them.
     pub class: Class,
 }
@@ -34,6 +37,9 @@ pub enum Class {
     Plain,
     /// No body; the answer lists models and is cut down to the device's.
     List,
+    /// No body; the path names a model, the answer is made of the list, and shows that model alone. So no path that a client
+    /// wrote ever goes upstream.
+    One,
     /// A JSON body that names a model; the answer shows it, without its prompt and template.
     Show,
     /// A JSON body that names a model; the answer passes as it comes.
@@ -46,40 +52,66 @@ pub enum Class {
 /// [`Refusal::PathDenied`] for what Ollama serves and we do not, and for every path that is not plain;
 /// [`Refusal::PathUnknown`] for what Ollama has no route for.
 pub fn find(method: &Method, path: &str) -> Result<Route, Refusal> {
-    use Class::{Inference, List, Plain, Show};
-    let known = match path {
+    let (path, endpoint) = match path {
         "/attest/v1/challenge" => return only(method, &Method::GET, Route::Challenge),
         "/attest/v1/session" => return only(method, &Method::POST, Route::Session),
-        "/" => ("/", Plain),
-        "/api/version" => ("/api/version", Plain),
-        "/api/tags" => ("/api/tags", List),
-        "/api/ps" => ("/api/ps", List),
-        "/v1/models" => ("/v1/models", List),
-        "/api/show" => ("/api/show", Show),
-        "/api/generate" => ("/api/generate", Inference),
-        "/api/chat" => ("/api/chat", Inference),
-        "/api/embed" => ("/api/embed", Inference),
-        "/api/embeddings" => ("/api/embeddings", Inference),
-        "/v1/chat/completions" => ("/v1/chat/completions", Inference),
-        "/v1/completions" => ("/v1/completions", Inference),
-        "/v1/embeddings" => ("/v1/embeddings", Inference),
-        "/v1/responses" => ("/v1/responses", Inference),
-        "/v1/messages" => ("/v1/messages", Inference),
-        _ if !is_plain(path) || is_ollamas(path) => return Err(Refusal::PathDenied),
-        _ => return Err(Refusal::PathUnknown),
+        "/" => ("/", None),
+        "/api/version" => ("/api/version", None),
+        _ => {
+            let exact = path
+                .parse::<Endpoint>()
+                .ok()
+                .filter(|e| *e != Endpoint::OpenAiModel);
+            match exact {
+                Some(endpoint) => (endpoint.path(), Some(endpoint)),
+                None if names_a_model(path) => (Endpoint::OpenAiModels.path(), Some(Endpoint::OpenAiModel)),
+                None if !is_plain(path) || is_ollamas(path) => return Err(Refusal::PathDenied),
+                None => return Err(Refusal::PathUnknown),
+            }
+        }
     };
-    let (path, class) = known;
+    let class = class(endpoint);
     let allowed = match class {
         // The ollama command line asks HEAD / before anything else.
-        Plain => *method == Method::GET || *method == Method::HEAD,
-        List => *method == Method::GET,
-        Show | Inference => *method == Method::POST,
+        Class::Plain => *method == Method::GET || *method == Method::HEAD,
+        Class::List | Class::One => *method == Method::GET,
+        Class::Show | Class::Inference => *method == Method::POST,
     };
     if allowed {
-        Ok(Route::Forward(Forward { path, class }))
+        Ok(Route::Forward(Forward {
+            path,
+            endpoint,
+            class,
+        }))
     } else {
         Err(Refusal::PathDenied)
     }
+}
+
+const fn class(endpoint: Option<Endpoint>) -> Class {
+    match endpoint {
+        None => Class::Plain,
+        Some(Endpoint::Tags | Endpoint::Ps | Endpoint::OpenAiModels) => Class::List,
+        Some(Endpoint::OpenAiModel) => Class::One,
+        Some(Endpoint::Show) => Class::Show,
+        Some(
+            Endpoint::Generate
+            | Endpoint::Chat
+            | Endpoint::Embed
+            | Endpoint::Embeddings
+            | Endpoint::OpenAiChat
+            | Endpoint::OpenAiCompletions
+            | Endpoint::OpenAiEmbeddings
+            | Endpoint::OpenAiResponses
+            | Endpoint::AnthropicMessages,
+        ) => Class::Inference,
+    }
+}
+
+/// `/v1/models/` and one plain segment.
+fn names_a_model(path: &str) -> bool {
+    path.strip_prefix("/v1/models/")
+        .is_some_and(|name| is_plain(path) && !name.contains('/'))
 }
 
 fn only(method: &Method, allowed: &Method, route: Route) -> Result<Route, Refusal> {
@@ -149,6 +181,7 @@ mod tests {
                 post(path),
                 Ok(Route::Forward(Forward {
                     path: leak(path),
+                    endpoint: Some(path.parse().unwrap()),
                     class: Class::Inference
                 }))
             );
@@ -177,13 +210,38 @@ mod tests {
             "/api/user/keys/x",
             "/api/experimental/y",
             "/api/status",
-            "/v1/models/a",
         ] {
             assert_eq!(post(path), Err(Refusal::PathDenied), "{path}");
             assert_eq!(get(path), Err(Refusal::PathDenied), "{path}");
         }
         assert_eq!(find(&Method::DELETE, "/api/delete"), Err(Refusal::PathDenied));
         assert_eq!(find(&Method::DELETE, "/api/chat"), Err(Refusal::PathDenied));
+    }
+
+    #[test]
+    fn one_model_is_asked_for_by_the_list() {
+        let one = Forward {
+            path: "/v1/models",
+            endpoint: Some(Endpoint::OpenAiModel),
+            class: Class::One,
+        };
+        assert_eq!(get("/v1/models/smollm2:135m"), Ok(Route::Forward(one)));
+        assert_eq!(
+            get("/v1/models/:model"),
+            Ok(Route::Forward(one)),
+            "a name like any other"
+        );
+        for path in [
+            "/v1/models/",
+            "/v1/models/a/b",
+            "/v1/models/..",
+            "/v1/models/a%2fb",
+            "/v1/models/a b",
+        ] {
+            assert!(get(path).is_err(), "{path}");
+        }
+        assert_eq!(post("/v1/models/a"), Err(Refusal::PathDenied));
+        assert_eq!(find(&Method::DELETE, "/v1/models/a"), Err(Refusal::PathDenied));
     }
 
     #[test]

@@ -295,12 +295,14 @@ impl Proxy {
         account: &mut Account,
     ) -> Result<Response<Body>, Refused> {
         let policy = &who.1.entry().policy;
-        let models = &policy.models;
         let mut ticket = self
             .meters
             .admit(who.1.id(), &policy.limits, body.len())
             .map_err(|over| Refused::over(over, who))?;
-        let judged = body::judge(route.class, body, models).map_err(|e| Refused::of(e.refusal(), who, e))?;
+        let judged =
+            body::judge(route, head.path, body, policy).map_err(|e| Refused::of(e.refusal(), who, e))?;
+        let asked = body::asked_for(route, &judged);
+        let models = asked.as_ref().map_or(&*policy.models, std::slice::from_ref);
         account.asks(judged.model.clone());
         account.goes_upstream(&judged.bytes).await?;
         ticket.sent();

@@ -163,12 +163,12 @@ async fn none_of_our_headers_reaches_the_upstream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_upstream_gets_our_own_serialisation() {
     let rig = Rig::new().await;
-    let body = "{ \"model\" :\t\"smollm2:135\\u006d\", \"prompt\":\"a\\u0062\" , \"z\":1, \"a\":[ ] }";
+    let body = "{ \"model\" :\t\"smollm2:135\\u006d\", \"prompt\":\"a\\u0062\" , \"shift\":true, \"unknown\":1, \"stop\":[ ], \"images\":[ ] }";
     assert_eq!(rig.post("/api/generate", &psk("plain"), body).await.status, 200);
     let received = rig.upstream.received();
     assert_eq!(
         received[0].text(),
-        r#"{"model":"smollm2:135m","prompt":"ab","z":1,"a":[]}"#
+        r#"{"model":"smollm2:135m","prompt":"ab","shift":true,"images":[]}"#
     );
     assert_eq!(
         received[0].header("content-length"),

@@ -193,6 +193,15 @@ pub fn decide(head: &Head<'_>, world: &World<'_>, now: UnixTime) -> Result<Admit
     };
     let route = routes::find(head.method, head.path)
         .map_err(|refusal| Refused::of(refusal, (&psk, &device), "not on the list of paths"))?;
+    if let Route::Forward(Forward {
+        endpoint: Some(endpoint),
+        ..
+    }) = route
+        && !device.entry().policy.allows_endpoint(endpoint)
+    {
+        let why = format_args!("the policy does not have the endpoint {endpoint}");
+        return Err(Refused::of(Refusal::PathDenied, (&psk, &device), why));
+    }
     let to = match route {
         Route::Challenge => Grant::Challenge,
         Route::Session => Grant::OpenSession,
