@@ -164,12 +164,7 @@ fn the_peak_of_memory_does_not_grow_with_the_volume() {
             &mut entropy(1),
         )
         .unwrap();
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let peak = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .unwrap();
-        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        let kib = peak();
         assert!(kib < 64 << 10, "{kib} KiB at the peak");
         return;
     }
@@ -314,4 +309,158 @@ fn write_folder(from: &Path, target: &Path) {
         entropy: &mut entropy(1),
     };
     write(&image, vec![output], &()).remove(0).unwrap();
+}
+
+/// The `VmHWM` of this process, in KiB: its peak of memory, without what is in a memfd and not mapped.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
+    peak.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Runs the test `name` again as the process that is watched, under `watcher` where there is one.
+fn again(watcher: &[&str], name: &str, target: &Path, from: &Path) {
+    let this = env::current_exe().unwrap();
+    let words = watcher.iter().map(std::ffi::OsStr::new).chain([this.as_os_str()]);
+    let words: Vec<_> = words.collect();
+    let output = Command::new(words[0])
+        .args(&words[1..])
+        .args(["--exact", name, "--quiet"])
+        .env(TARGET, target)
+        .env(FOLDER, from)
+        .output()
+        .expect("Debian package strace");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+/// Writes `image` into as many volumes as there are targets, just large enough.
+fn write_each(image: &Image, targets: &[fs::File]) {
+    let (key, secret, token) = (
+        VolumeKey::copy_from(KEY).unwrap(),
+        SealedSecret::copy_from(SECRET).unwrap(),
+        token(),
+    );
+    let mut streams: Vec<_> = (1..).map(entropy).take(targets.len()).collect();
+    let outputs = targets.iter().zip(&mut streams).map(|(target, entropy)| Output {
+        target,
+        volume: Volume {
+            uuid: UUID,
+            label: "",
+            size: DATA + image.len(),
+            existing: Existing::Refuse,
+            options: Options::default(),
+            volume_key: &key,
+            secret: &secret,
+            token: &token,
+        },
+        entropy,
+    });
+    for created in write(image, outputs.collect(), &()) {
+        created.unwrap();
+    }
+}
+
+#[test]
+fn an_image_of_four_gibibytes_of_holes_takes_no_more_memory() {
+    const LEN: u64 = 4 << 30;
+    if let (Some(target), Some(from)) = (env::var_os(TARGET), env::var_os(FOLDER)) {
+        let image = Image::of_file(fs::File::open(from).unwrap()).unwrap();
+        write_each(&image, &[new_file(Path::new(&target))]);
+        let peak = peak();
+        assert!(peak < 64 << 10, "{peak} KiB at the peak");
+        return;
+    }
+    // On the disk: the volume has no holes.
+    let folder = tempfile::tempdir().unwrap();
+    let [from, target] = ["image", "volume.luks"].map(|name| folder.path().join(name));
+    let image = new_file(&from);
+    image.set_len(LEN).unwrap();
+    for at in [0, LEN / 2, LEN - 4096] {
+        std::os::unix::fs::FileExt::write_all_at(&image, &[7; 4096], at).unwrap();
+    }
+    let name = "an_image_of_four_gibibytes_of_holes_takes_no_more_memory";
+    again(&[], name, &target, &from);
+    assert_eq!(fs::metadata(target).unwrap().len(), DATA + LEN);
+}
+
+#[test]
+fn a_large_folder_takes_no_more_memory() {
+    const LARGE: usize = 160 << 20;
+    if let (Some(target), Some(from)) = (env::var_os(TARGET), env::var_os(FOLDER)) {
+        let ids = FilesystemIds {
+            uuid: [1; 16],
+            hash_seed: [2; 16],
+        };
+        let image = Image::of_folder(Path::new(&from), Owners::Root, 256 << 20, ids).unwrap();
+        write_each(&image, &[new_file(Path::new(&target))]);
+        let peak = peak();
+        assert!(peak < 64 << 10, "{peak} KiB at the peak");
+        return;
+    }
+    let folder = folder();
+    let [from, target] = ["from", "volume.luks"].map(|name| folder.path().join(name));
+    fs::create_dir(&from).unwrap();
+    fs::write(from.join("large"), vec![b'l'; LARGE]).unwrap();
+    for number in 0..500 {
+        fs::write(from.join(format!("small-{number}")), [b's'; 5000]).unwrap();
+    }
+    again(&[], "a_large_folder_takes_no_more_memory", &target, &from);
+    assert_eq!(fs::metadata(target).unwrap().len(), DATA + (256 << 20));
+}
+
+#[test]
+fn an_image_is_read_once_for_all_its_volumes() {
+    const LEN: u64 = 12 << 20;
+    let names = ["a.luks", "b.luks", "c.luks"];
+    if let (Some(target), Some(from)) = (env::var_os(TARGET), env::var_os(FOLDER)) {
+        let image = Image::of_file(fs::File::open(from).unwrap()).unwrap();
+        write_each(
+            &image,
+            &names.map(|name| new_file(&Path::new(&target).join(name))),
+        );
+        return;
+    }
+    let folder = folder();
+    let [from, log] = ["the-image", "log"].map(|name| folder.path().join(name));
+    let mut bytes = vec![0; usize::try_from(LEN).unwrap()];
+    entropy(3)(&mut bytes);
+    fs::write(&from, bytes).unwrap();
+    let watcher = ["strace", "-f", "-y", "-s", "0", "-o", log.to_str().unwrap(), "-e"];
+    let calls = "trace=read,readv,pread64,preadv,preadv2,mmap,sendfile,splice,copy_file_range";
+    let watcher = [&watcher[..], &[calls]].concat();
+    let name = "an_image_is_read_once_for_all_its_volumes";
+    again(&watcher, name, folder.path(), &from);
+    let log = fs::read_to_string(&log).unwrap();
+    assert_eq!(bytes_read(&log, "/the-image>"), LEN);
+    for name in names {
+        assert_eq!(fs::metadata(folder.path().join(name)).unwrap().len(), DATA + LEN);
+    }
+}
+
+/// The bytes that all threads together read of a file.
+fn bytes_read(log: &str, file: &str) -> u64 {
+    let mut waiting = std::collections::BTreeSet::new();
+    let mut sum = 0;
+    for line in log.lines() {
+        let (thread, call) = line.split_once(' ').unwrap();
+        let of_file = call.contains(file);
+        assert!(
+            !of_file || call.trim_start().starts_with("pread64("),
+            "read in a way that is not counted: {line}"
+        );
+        if of_file && call.contains("<unfinished") {
+            waiting.insert(thread);
+        } else if of_file || call.contains("pread64 resumed>") && waiting.remove(thread) {
+            let (_, read) = call.rsplit_once(" = ").unwrap();
+            sum += read.parse::<u64>().unwrap();
+        }
+    }
+    sum
 }

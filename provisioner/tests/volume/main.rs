@@ -21,3 +21,4 @@ mod recover;
 mod refused;
 mod reseal;
 mod secret;
+mod traced;
