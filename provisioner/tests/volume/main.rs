@@ -22,3 +22,4 @@ mod refused;
 mod reseal;
 mod secret;
 mod traced;
+mod two_tokens;
