@@ -3,7 +3,7 @@
 //! Owns: what the MAC covers, and its token (`signalbox-header`), which other tools ignore. LUKS2's own checksum proves
 //! nothing: whoever can write the disk can make it. The MAC covers all that decides how the bytes of the data are
 //! understood: UUID, data segment and cipher, digest, the keyslot of the secret with its derivation, and the volume's
-//! generation where it has one. It leaves out what may change without harm: the label, other keyslots and tokens, the sequence number; stock `luksAddKey` and
+//! generation where it has one. It leaves out what may change without harm: the label, other keyslots and tokens, the sequence number, `config.flags` (THREAT_MODEL.md says what they do); stock `luksAddKey` and
 //! `luksKillSlot` keep working.
 //! Key: HKDF-SHA256 of the secret, no salt, info `signalbox volume header v1`. MAC: HMAC-SHA256 over length-prefixed
 //! fields. Limits: the data is not authenticated, AES-XTS and Adiantum cannot; an older volume of the same secret is
