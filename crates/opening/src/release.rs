@@ -53,6 +53,10 @@ pub fn release<E: From<NotReleased>>(
     tokens: &[Tpm2Token],
     answers: Answers<'_, E>,
 ) -> Result<Released, E> {
+    let Answers {
+        signatures: find,
+        pin: ask,
+    } = answers;
     let mut refused = None;
     let mut signatures = None;
     let mut pin = None;
@@ -66,10 +70,10 @@ pub fn release<E: From<NotReleased>>(
             }
         };
         if key.is_some() && signatures.is_none() {
-            signatures = Some((answers.signatures)()?);
+            signatures = Some(find()?);
         }
         if token.pin != TokenPin::None && pin.is_none() {
-            pin = Some((answers.pin)()?);
+            pin = Some(ask()?);
         }
         let approved = signatures.as_ref().and_then(Option::as_ref);
         let shown = conditions(token, key.as_ref(), approved, pin.as_ref());
