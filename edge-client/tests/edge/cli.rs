@@ -94,8 +94,8 @@ fn refusals_are_the_problem_and_a_hint() {
             &["doctor", "--config", config],
             2,
             format!(
-                "error: {config}:2:1: unknown field `psk`, expected one of `volume`, `tcti`, `otp-nvmem`, `proxy`, `model`, `event-log`, `image-statement`, `volume-key-digest`, `rollback-counter`, `extend-pcr`, `storage-keys`\n  | psk = \"x\"\n  | ^^^\n\
-                 hint: the keys are volume = \"FILE\", and where needed tcti = \"device:/dev/tpmrm0\", otp-nvmem = \"FILE\", proxy = \"https://HOST\", model = \"NAME\", event-log = \"FILE\", image-statement = \"FILE\", volume-key-digest = \"HEX\", rollback-counter = \"0x01800020\", extend-pcr = 15, [storage-keys]\n"
+                "error: {config}:2:1: unknown field `psk`, expected one of `volume`, `tcti`, `otp-nvmem`, `proxy`, `model`, `event-log`, `image-statement`, `volume-key-digest`, `rollback-counter`, `tpm2-signature`, `extend-pcr`, `storage-keys`\n  | psk = \"x\"\n  | ^^^\n\
+                 hint: the keys are volume = \"FILE\", and where needed tcti = \"device:/dev/tpmrm0\", otp-nvmem = \"FILE\", proxy = \"https://HOST\", model = \"NAME\", event-log = \"FILE\", image-statement = \"FILE\", volume-key-digest = \"HEX\", rollback-counter = \"0x01800020\", tpm2-signature = \"FILE\", extend-pcr = 15, [storage-keys]\n"
             ),
         ),
     ] {
