@@ -27,7 +27,7 @@ pub mod vector;
 pub use appraisal::{certificates, evidence, keys};
 pub use eventlog::{event_log, uefi_variable};
 pub use listener::proxy_header;
-pub use luks::{around, file_system, tpm2_token, volume_header};
+pub use luks::{around, file_system, otp_token, tpm2_token, volume_header};
 pub use offline::offline;
 pub use policies::declared_policy;
 pub use protocol::{credentials, header_bytes, messages, request_signature, session_token};

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use volume::{KeyslotId, Source, SystemdTpm2, inspect, survey};
+use volume::{KeyslotId, OtpToken, Source, SystemdTpm2, Tpm2Token, inspect, survey};
 
 /// Bytes of the volume that the headers are said to be of.
 const LEN: u64 = 32 << 20;
@@ -80,15 +80,40 @@ pub fn volume_header(data: &[u8]) {
     }
 }
 
-/// A `systemd-tpm2` token: what is read is written again the same.
+/// A `systemd-tpm2` token of any kind: what is read is written again the same.
 pub fn tpm2_token(data: &[u8]) {
-    if let Ok(json) = serde_json::from_slice(data)
-        && let Ok(token) = SystemdTpm2::from_json(json)
-    {
+    let Ok(json) = serde_json::from_slice::<serde_json::Value>(data) else {
+        return;
+    };
+    let any = Tpm2Token::from_json(json.clone());
+    if let Ok(token) = &any {
+        let again = token
+            .to_json()
+            .ok()
+            .and_then(|json| Tpm2Token::from_json(json).ok());
+        assert!(again.as_ref() == Some(token));
+    }
+    if let Ok(token) = SystemdTpm2::from_json(json) {
+        // Exact PCRs alone are one of the kinds.
+        assert!(any == Ok(Tpm2Token::from(token.clone())));
         let again = token
             .to_json()
             .ok()
             .and_then(|json| SystemdTpm2::from_json(json).ok());
+        assert!(again.as_ref() == Some(&token));
+    }
+}
+
+/// A `signalbox-otp` token: what is read is written again the same, and names a key that there is.
+pub fn otp_token(data: &[u8]) {
+    if let Ok(json) = serde_json::from_slice(data)
+        && let Ok(token) = OtpToken::from_json(json)
+    {
+        assert!((1..=15).contains(&token.key_id));
+        let again = token
+            .to_json()
+            .ok()
+            .and_then(|json| OtpToken::from_json(json).ok());
         assert!(again.as_ref() == Some(&token));
     }
 }

@@ -228,6 +228,22 @@ fn of_volumes(folder: &Path) -> Result<(), Box<dyn Error>> {
     );
     put(folder, "tpm2_token", "exact-pcrs", token.as_bytes())?;
     let salt = data_encoding::BASE64.encode(&[5; 32]);
+    // What systemd 255 and later add, signed policy and storage key among it.
+    let every = token.replace("\"tpm2-pin\":false", &format!(
+        r#""tpm2-pin":true,"tpm2_pubkey_pcrs":[11],"tpm2_pubkey":"LS0tLS0=","tpm2_salt":"{salt}","tpm2_srk":"{}""#,
+        data_encoding::BASE64.encode(&[&[0x81, 0, 0, 1][..], &[0; 100]].concat())
+    ));
+    put(folder, "tpm2_token", "every-field", every.as_bytes())?;
+    put(
+        folder,
+        "tpm2_token",
+        "shards",
+        token.replace("\"q6urqw==\"", "[\"q6urqw==\"]").as_bytes(),
+    )?;
+    let otp = format!(
+        r#"{{"type":"signalbox-otp","keyslots":["0"],"version":1,"otp-label":"signalbox/otp/1","otp-recipe":1,"otp-key-id":1,"otp-device":"edge-1","otp-salt":"{salt}"}}"#
+    );
+    put(folder, "otp_token", "documented", otp.as_bytes())?;
     let area = format!(
         r#"{{"keyslots":{{"0":{{"type":"luks2","key_size":64,"af":{{"type":"luks1","stripes":4000,"hash":"sha512"}},"area":{{"type":"raw","offset":"32768","size":"258048","encryption":"aes-xts-plain64","key_size":64}},"kdf":{{"type":"pbkdf2","hash":"sha512","iterations":1000,"salt":"{salt}"}}}}}},"tokens":{{"0":{token}}},"segments":{{"0":{{"type":"crypt","offset":"16777216","size":"16777216","iv_tweak":"0","encryption":"aes-xts-plain64","sector_size":4096}}}},"digests":{{"0":{{"type":"pbkdf2","keyslots":["0"],"segments":["0"],"hash":"sha256","iterations":1000,"salt":"{salt}","digest":"{salt}"}}}},"config":{{"json_size":"12288","keyslots_size":"16744448"}}}}"#
     );
