@@ -1,7 +1,7 @@
 //! Closing the way behind a volume: whatever runs later has the key store release nothing more until the next boot.
 //!
 //! Owns: what is closed, and the PCR that is extended. A TPM: the PCR, in every bank; that shuts what is sealed to it. A Raspberry Pi's
-//! firmware: every use of its device key is locked. A raw key that was read cannot be closed, and its reader was warned.
+//! firmware: every use of its device key is locked. After a volume that did not open both are, whichever of them it named: an attacker may have written it. A raw key that was read cannot be closed, and its reader was warned.
 //! It is `unlock`, once in a boot, that closes, whether the volume opened or not. `ask`, `quote` and `doctor` open the volume each time
 //! they run and would lock each other out: where `unlock` has closed the way, `volume` names the folder where the volume is mounted.
 
@@ -82,23 +82,36 @@ impl<'de> Deserialize<'de> for Extend {
     }
 }
 
-/// Closes what was asked for the volume's secret; where the volume says nothing of that, all that there is.
+/// Closes what released the volume's secret; where nothing opened, all that there is: what the volume names then, its writer chose.
 pub(crate) fn close(keys: &mut Keys, pcr: PcrIndex, opening: Opening) -> Result<(), DeviceError> {
-    let lock = |keys: &mut Keys, key| keys.otp.lock(key, Locks::ALL).map(drop);
-    match keys.asked() {
-        Some(Store::Tpm) => Ok(keys.tpm()?.cap(pcr, opening)?),
-        Some(Store::Firmware(key)) => Ok(lock(keys, key)?),
+    match (opening, keys.asked()) {
+        (Opening::Released, Some(Store::Tpm)) => Ok(keys.tpm()?.cap(pcr, opening)?),
+        (Opening::Released, Some(Store::Firmware(key))) => Ok(keys.otp.lock(key, Locks::ALL).map(drop)?),
         // Nothing can be locked where there is no firmware to do it.
-        Some(Store::RawKey) => Ok(()),
-        None => {
-            let locked = match lock(keys, KeyId::DEVICE) {
-                Err(why) if !why.is_absent() => Err(why.into()),
-                _ => Ok(()),
-            };
-            keys.tpm()?.cap(pcr, opening)?;
-            locked
+        (Opening::Released, Some(Store::RawKey)) => Ok(()),
+        (Opening::Released, None) | (Opening::Failed, _) => close_all(keys, pcr, opening),
+    }
+}
+
+fn close_all(keys: &mut Keys, pcr: PcrIndex, opening: Opening) -> Result<(), DeviceError> {
+    let named = match keys.asked() {
+        Some(Store::Firmware(key)) if key != KeyId::DEVICE => Some(key),
+        _ => None,
+    };
+    let mut locked = Ok(());
+    for key in [Some(KeyId::DEVICE), named].into_iter().flatten() {
+        match keys.otp.lock(key, Locks::ALL) {
+            Err(why) if !why.is_absent() => locked = Err(why.into()),
+            _ => {}
         }
     }
+    match (keys.tpm(), keys.asked()) {
+        (Ok(mut tpm), _) => tpm.cap(pcr, opening)?,
+        // A board of fuses has none.
+        (Err(_), Some(Store::Firmware(_) | Store::RawKey)) => {}
+        (Err(why), _) => return Err(why.into()),
+    }
+    locked
 }
 
 #[cfg(test)]

@@ -279,6 +279,24 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_that_does_not_open_leaves_no_store_open_whichever_it_names() {
+        let pcr = PcrIndex::try_from(15).unwrap();
+        for named in [Store::Tpm, Store::Firmware(KeyId::new(2).unwrap()), Store::RawKey] {
+            let board = board();
+            let file = volume(&board, UUID);
+            let mut store = keys(&board);
+            store.asked = Some(named);
+            let closed = close(&mut store, pcr, Opening::Failed);
+            // Neither a TPM nor a second key is here, which is told where the volume named one.
+            assert_eq!(closed.is_err(), named != Store::RawKey, "{named:?}: {closed:?}");
+            assert!(
+                matches!(opens(&mut keys(&board), &file), Err(DeviceError::Otp(_))),
+                "{named:?}"
+            );
+        }
+    }
+
+    #[test]
     fn another_board_or_another_volume_does_not_open() {
         let file = volume(&board(), UUID);
         let other = FakeFirmware::with_key(&[0x12; 32]);
