@@ -17,6 +17,9 @@ use crate::{nonce::Nonce, signature::VerifiedSignature};
 
 /// How long a nonce is remembered: longer than anything is good.
 pub const KEPT_FOR: Duration = Duration::from_secs(61);
+/// By how far a clock may be set back without anything being accepted twice: until it is where it was, what could have been
+/// forgotten is refused. A clock that was further ahead was wrong altogether; to wait for it would shut everybody out.
+const STEP: Duration = Duration::from_secs(3600);
 
 /// Why a verified thing is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +74,8 @@ pub struct Seen {
     known: BTreeSet<Entry>,
     /// By when each may be forgotten: sorted, since a clock that is set back must not keep what comes after.
     by_age: BTreeSet<(UnixTime, Entry)>,
+    /// By when the youngest of what was forgotten could be.
+    forgotten: UnixTime,
 }
 
 impl Seen {
@@ -82,6 +87,7 @@ impl Seen {
             capacity,
             known: BTreeSet::new(),
             by_age: BTreeSet::new(),
+            forgotten: UnixTime::from_secs(0),
         }
     }
 
@@ -91,7 +97,7 @@ impl Seen {
     /// Accepted before, issued too long ago, or no room.
     pub fn accept_nonce(&mut self, nonce: &Nonce, now: UnixTime) -> Result<(), ReplayError> {
         let issued = nonce.issued_at();
-        if now >= issued.plus(KEPT_FOR) {
+        if now >= issued.plus(KEPT_FOR) || self.forgot(issued, now) {
             return Err(ReplayError::NonceLate { issued, now });
         }
         let entry = Entry::Evidence(*nonce.as_bytes());
@@ -114,7 +120,7 @@ impl Seen {
                 started: self.started_at,
             });
         }
-        if now >= created.plus(KEPT_FOR) {
+        if now >= created.plus(KEPT_FOR) || self.forgot(created, now) {
             return Err(ReplayError::RequestLate { created, now });
         }
         let entry = Entry::Request(*signature.public_key(), *signature.nonce());
@@ -153,11 +159,17 @@ impl Seen {
         Ok(())
     }
 
+    /// Whether what was made at `made` could have been here and be forgotten: the clock went forward and back again.
+    fn forgot(&self, made: UnixTime, now: UnixTime) -> bool {
+        self.forgotten >= made.plus(KEPT_FOR) && self.forgotten <= now.plus(STEP)
+    }
+
     fn forget(&mut self, now: UnixTime) {
         while let Some((until, entry)) = self.by_age.first().copied() {
             if until > now {
                 break;
             }
+            self.forgotten = self.forgotten.max(until);
             self.by_age.pop_first();
             self.known.remove(&entry);
         }

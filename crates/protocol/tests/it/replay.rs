@@ -101,6 +101,29 @@ fn a_clock_that_was_wrong_for_a_moment_does_not_fill_the_memory() {
 }
 
 #[test]
+fn a_clock_that_went_forward_and_back_again_makes_nothing_good_twice() {
+    let mut seen = Seen::new(at(0), 9);
+    let (first, second) = (a_signature(1, 1, 1000), a_nonce(1, 1000));
+    seen.accept_signature(&first, at(1000)).unwrap();
+    seen.accept_nonce(&second, at(1000)).unwrap();
+    // The clock jumps ahead, something comes, and what was here is forgotten.
+    seen.accept_signature(&a_signature(1, 2, 1500), at(1500)).unwrap();
+    assert_eq!(seen.len(), 1);
+    let (created, now) = (at(1000), at(1001));
+    assert_eq!(
+        seen.accept_signature(&first, now),
+        Err(ReplayError::RequestLate { created, now })
+    );
+    let issued = at(1000);
+    assert_eq!(
+        seen.accept_nonce(&second, now),
+        Err(ReplayError::NonceLate { issued, now })
+    );
+    // What is made from then on cannot have been here.
+    assert_eq!(seen.accept_signature(&a_signature(1, 3, 1001), now), Ok(()));
+}
+
+#[test]
 fn one_session_cannot_use_up_anothers_nonces() {
     let mut seen = Seen::new(at(0), 10);
     assert_eq!(seen.accept_signature(&a_signature(1, 1, 1000), at(1000)), Ok(()));
