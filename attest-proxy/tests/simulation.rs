@@ -645,7 +645,10 @@ fn nobody_is_admitted_whom_the_model_would_refuse_and_nobody_else_refused() {
     for seed in seeds {
         let counts = run(seed);
         // A run in which all are refused, or all admitted, would show nothing.
-        assert!(counts.iter().all(|n| *n > STEPS / 1000), "seed {seed}: {counts:?}");
+        assert!(
+            counts.iter().all(|n| *n > STEPS / 1000),
+            "seed {seed}: {counts:?}"
+        );
     }
 }
 
