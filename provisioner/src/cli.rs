@@ -203,7 +203,7 @@ pub(crate) struct ConfigArgs {
     /// What `inventory collect` wrote on the device: pins its storage keys
     #[arg(long, value_name = "FILE")]
     pub(crate) srk_public: Option<PathBuf>,
-    /// Where the TPM counts the volume's generations; a volume without one is then refused
+    /// Where the TPM counts the volume's generations; a volume without one is then refused [default: the manifest's]
     #[arg(long, value_name = "NV-INDEX")]
     pub(crate) rollback_counter: Option<CounterIndex>,
     /// Where the device has what approves of PCR values, if not where systemd puts it

@@ -7,7 +7,7 @@ use std::{error::Error, path::PathBuf};
 use domain::{DeviceId, PcrIndex, PolicyName};
 use evidence::{CredentialError, EkError};
 use registry::{EnrolError, InvalidRegistryUrl, OpenError, ReadError, WriteError};
-use tpm::{SealError, TpmError, UnsealError};
+use tpm::{RollbackError, SealError, TpmError, UnsealError};
 
 use crate::{
     journal::JournalFault,
@@ -56,6 +56,8 @@ pub(crate) enum Failure {
     Update { device: DeviceId, source: WriteError },
     #[error("device '{device}': its TPM failed")]
     Tpm { device: DeviceId, source: TpmError },
+    #[error("device '{device}': its TPM cannot count its volumes")]
+    Counter { device: DeviceId, source: RollbackError },
     #[error("the TPM failed")]
     BareTpm(#[source] TpmError),
     #[error("device '{device}': the secret cannot be sealed")]
@@ -154,6 +156,7 @@ impl Failure {
                 several => Some(several.iter().map(|r| format!("\n  - {}", r.hint())).collect()),
             },
             Self::Tpm { source, .. } | Self::BareTpm(source) => text(source.hint()),
+            Self::Counter { source, .. } => text(source.hint()),
             Self::Seal { source, .. } => text(source.hint()),
             Self::Unseal(source) => text(source.hint()),
             Self::SealHere(source) => text(source.hint()),

@@ -6,13 +6,14 @@
 use std::path::{Path, PathBuf};
 
 use domain::{
-    CredentialSecret, DeviceId, PcrSelection, PcrValues, Psk, PskDigest, SealedSecret, UnixTime,
+    CredentialSecret, DeviceId, Generation, PcrSelection, PcrValues, Psk, PskDigest, SealedSecret, UnixTime,
     VolumeKeyDigest,
 };
 use otp::KeyStore;
 use tpm::{
-    AkHandle, AkInfo, Conditions, EkAlg, EkInfo, Identity, PolicySignatures, ReadBack, SealError,
-    SealOptions, SealedObject, StorageKey, StorageTemplate, Tcti, TpmError, UnsealError,
+    AkHandle, AkInfo, Conditions, EkAlg, EkInfo, Identity, PolicySignatures, ReadBack, RollbackError,
+    RollbackIndex, SealError, SealOptions, SealedObject, StorageKey, StorageTemplate, Tcti, TpmError,
+    UnsealError,
 };
 use volume::{DataCipher, DeviceConfig, OtpToken, SealToken, SectorSize, Tpm2Token};
 
@@ -50,6 +51,8 @@ pub(crate) trait Tpm {
     ) -> Result<SealedSecret, UnsealError>;
     fn storage_key(&mut self, template: StorageTemplate) -> Result<StorageKey, TpmError>;
     fn persistent_storage_key(&mut self) -> Result<Option<StorageKey>, TpmError>;
+    /// The generation of the next volume: above what the counter has, which is made where there is none.
+    fn next_generation(&mut self, index: RollbackIndex) -> Result<Generation, RollbackError>;
 }
 
 /// Where TPMs are found. A connection is closed when it is dropped: a software TPM serves one client at a time.
@@ -83,6 +86,8 @@ pub(crate) struct NewVolume<'a> {
     pub(crate) secret: &'a SealedSecret,
     /// How the device gets the secret.
     pub(crate) token: &'a dyn SealToken,
+    /// Its place among the device's volumes, where they are counted.
+    pub(crate) generation: Option<Generation>,
     /// Whether a leftover of an earlier run may be there.
     pub(crate) leftover: bool,
 }

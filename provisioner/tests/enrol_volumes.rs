@@ -127,6 +127,32 @@ fn every_key_of_a_volume_reaches_it() {
 }
 
 #[test]
+fn where_the_profile_asks_volumes_are_counted() {
+    let station = Station::new();
+    volume(&station, "seal-pcrs = [7]\nrollback-counter = \"0x01800021\"", "");
+    let planned = station.run(&["plan", "demo.toml"]);
+    assert!(
+        planned.out.contains("counted at NV index 0x01800021"),
+        "{}",
+        planned.out
+    );
+    good(&station.run(&["apply", "demo.toml"]));
+    // A counter is at 1 when it is made; the volume is the next.
+    assert_eq!(info(&station)["generation"], 2);
+    let config = station.run(&[
+        "--json",
+        "device",
+        "config",
+        "kiosk-bern-01",
+        "--manifest",
+        "demo.toml",
+    ]);
+    assert!(config.out.contains("0x01800021"), "{}{}", config.out, config.err);
+    let again = station.run(&["apply", "demo.toml"]);
+    assert!(again.out.contains("nothing to do"), "{}{}", again.out, again.err);
+}
+
+#[test]
 fn a_signed_policy_follows_updates_without_a_new_seal() {
     let station = Station::new();
     for arguments in [

@@ -82,6 +82,8 @@ pub struct TpmSeal {
     pub signed: Option<SignedSeal>,
     /// Whether a PIN is wanted too.
     pub pin: bool,
+    /// The NV index that counts the volume's generations, 0x01800000 to 0x01bfffff; `None`: an older volume opens.
+    pub rollback_counter: Option<u32>,
     /// Under which storage key.
     pub srk: Srk,
 }

@@ -320,6 +320,30 @@ impl Read for AkHandle {
     }
 }
 
+/// An NV index of the owner's range (TCG registry of reserved TPM 2.0 handles).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CounterIndex(pub(crate) u32);
+
+impl Read for CounterIndex {
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^0x01[89abAB][0-9a-fA-F]{5}$" })
+    }
+
+    fn read(value: &Value<'_>, findings: &mut Findings) -> Option<Self> {
+        text_leaf(value, findings, |text| {
+            text.strip_prefix("0x")
+                .filter(|digits| digits.len() == 8)
+                .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+                .filter(|index| (0x0180_0000..=0x01bf_ffff).contains(index))
+                .map(Self)
+                .ok_or_else(|| {
+                    let hint = Some("\"0x01800000\" to \"0x01bfffff\", as in \"0x01800020\"".to_owned());
+                    (format!("`{text}` is not an NV index of the owner"), hint)
+                })
+        })
+    }
+}
+
 /// A TCTI in tpm2-tss form: `name` or `name:configuration`.
 #[derive(Debug)]
 pub(crate) struct TctiText(pub(crate) String);

@@ -147,6 +147,7 @@ fn seal(raw: &Spot<raw::VolumeSection>, findings: &mut Findings) -> Option<TpmSe
         exact: exact.flatten(),
         signed: signed.flatten(),
         pin: section.pin.as_ref().is_some_and(|pin| pin.value),
+        rollback_counter: section.rollback_counter.as_ref().map(|index| index.value.0),
         srk: section.srk.as_ref().map_or(Srk::Systemd252, |srk| srk.value),
     })
 }
@@ -224,6 +225,11 @@ fn no_tpm(section: &raw::ProfileSection, findings: &mut Findings) {
     alien(
         "pin",
         volume.pin.as_ref().map(|spot| spot.span.clone()),
+        in_volume,
+    );
+    alien(
+        "rollback-counter",
+        volume.rollback_counter.as_ref().map(|spot| spot.span.clone()),
         in_volume,
     );
     alien(

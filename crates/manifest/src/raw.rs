@@ -8,8 +8,8 @@ use domain::{Audience, DeviceId, FleetName, HashAlg, PcrIndex, PolicyName, Profi
 use crate::{
     fleet::{EkKind, EkTrust, SectorSize, Srk},
     leaf::{
-        AkHandle, ByteSize, CipherName, ContentPath, FilePath, KeyStoreName, ProxyUrl, RegistryText,
-        TctiText, VersionOne, VolumePath,
+        AkHandle, ByteSize, CipherName, ContentPath, CounterIndex, FilePath, KeyStoreName, ProxyUrl,
+        RegistryText, TctiText, VersionOne, VolumePath,
     },
     policy::PolicySection,
     walk::{Entries, Spot, Tried, section},
@@ -98,6 +98,8 @@ section! {
         optional "seal-signed" seal_signed: Tried<SignedSection>,
         /// Whether the TPM wants a PIN too; apply asks for it or reads it from a file (false when absent).
         optional "pin" pin: bool,
+        /// The NV index where the TPM counts the volume's generations: an older volume that is put back is then refused (when absent, it opens).
+        optional "rollback-counter" rollback_counter: CounterIndex,
         /// Under which storage key: systemd-252 (when absent) and systemd-252-rsa are what Debian 12 opens, tcg is what later ones prefer.
         optional "srk" srk: Srk,
     }

@@ -88,6 +88,7 @@ fn what_is_not_said_has_a_default() {
     let store = tpm(&fleet);
     assert_eq!(store.ek_trust, EkTrust::FirstUse);
     assert!(store.seal.signed.is_none() && !store.seal.pin);
+    assert_eq!(store.seal.rollback_counter, None);
     assert_eq!(store.seal.srk, Srk::Systemd252);
     let volume = &fleet.profiles.values().next().unwrap().volume;
     assert_eq!(volume.sector_size, SectorSize::B4096);
@@ -97,7 +98,7 @@ fn what_is_not_said_has_a_default() {
 #[test]
 fn every_key_of_a_volume_in_a_tpm() {
     let all = "seal-pcrs = [7]\nseal-bank = \"sha384\"\nseal-signed = { public-key = \"k.pem\", pcrs = [11, 12] }\n\
-               pin = true\nsrk = \"tcg\"\nsector-size = 512\ncontent = \"content/{device}\"\nescrow-path = \"vault/{device}.age\"";
+               pin = true\nrollback-counter = \"0x01800021\"\nsrk = \"tcg\"\nsector-size = 512\ncontent = \"content/{device}\"\nescrow-path = \"vault/{device}.age\"";
     let fleet = fleet(&TPM.replace("seal-pcrs = [7]", all));
     let seal = &tpm(&fleet).seal;
     assert_eq!(seal.exact.unwrap().to_string(), "sha384:7");
@@ -106,6 +107,7 @@ fn every_key_of_a_volume_in_a_tpm() {
     assert_eq!(signed.pcrs.to_string(), "sha384:11,12");
     assert!(seal.pin);
     assert_eq!(seal.srk, Srk::Tcg);
+    assert_eq!(seal.rollback_counter, Some(0x0180_0021));
     let volume = &fleet.profiles.values().next().unwrap().volume;
     assert_eq!(volume.sector_size, SectorSize::B512);
     let id = &fleet.devices[0].id;
@@ -260,4 +262,17 @@ fn an_escrow_file_has_a_keeper_and_a_place_of_its_own() {
         "devices `kiosk-01` and `kiosk-02` would write the same escrow file `vault/all.age`"
     );
     assert_eq!(hint, "put `{device}` into the path");
+}
+
+#[test]
+fn a_rollback_counter_is_an_nv_index_of_the_owner() {
+    for index in ["0x01c00000", "0x017fffff", "25165856", "0x1800020", "0x81010020"] {
+        let line = format!("seal-pcrs = [7]\nrollback-counter = \"{index}\"");
+        let (message, hint, at) = one(TPM, "seal-pcrs = [7]", &line);
+        assert_eq!(message, format!("`{index}` is not an NV index of the owner"));
+        assert!(hint.contains("0x01800020") && at > 1, "{hint}");
+    }
+    let line = "size = \"32MiB\"\nrollback-counter = \"0x01800020\"";
+    let (message, _, _) = one(OTP, "size = \"32MiB\"", line);
+    assert!(message.contains("rollback-counter"), "{message}");
 }

@@ -1,9 +1,9 @@
 //! The TPM port over `tpm`: every call is passed on.
 
-use domain::{CredentialSecret, PcrSelection, PcrValues, SealedSecret};
+use domain::{CredentialSecret, Generation, PcrSelection, PcrValues, SealedSecret};
 use tpm::{
-    AkHandle, AkInfo, Conditions, EkAlg, EkInfo, Identity, ReadBack, SealError, SealOptions, SealedObject,
-    StorageKey, StorageTemplate, Tcti, TpmError, UnsealError,
+    AkHandle, AkInfo, Conditions, EkAlg, EkInfo, Identity, ReadBack, RollbackError, RollbackIndex, SealError,
+    SealOptions, SealedObject, StorageKey, StorageTemplate, Tcti, TpmError, UnsealError,
 };
 
 use crate::ports::{Tpm, Tpms};
@@ -74,5 +74,9 @@ impl Tpm for tpm::Tpm {
 
     fn persistent_storage_key(&mut self) -> Result<Option<StorageKey>, TpmError> {
         Self::persistent_storage_key(self)
+    }
+
+    fn next_generation(&mut self, index: RollbackIndex) -> Result<Generation, RollbackError> {
+        Ok(self.define_generation(index)?.next())
     }
 }

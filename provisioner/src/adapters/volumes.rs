@@ -201,6 +201,7 @@ fn fill(file: &File, new: &NewVolume<'_>, path: &Path) -> Result<VolumeKeyDigest
                 cipher: new.cipher,
                 sector_size: new.sector_size,
                 recovery: recovery.as_ref(),
+                generation: new.generation,
                 ..Options::default()
             },
             volume_key: &volume_key,

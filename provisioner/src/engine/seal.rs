@@ -4,7 +4,7 @@
 //! wiped when these functions return. What leaves is digests, and the secret of a volume that its own TPM does not open in the
 //! state in which it is now, for the one check that follows. `check` reads the volume as the device will.
 
-use domain::{Psk, PskDigest, SealedSecret, VolumeKeyDigest};
+use domain::{Generation, Psk, PskDigest, SealedSecret, VolumeKeyDigest};
 use otp::KeyId;
 use tpm::ReadBack;
 use volume::{KeyslotId, OtpToken, SealToken};
@@ -60,6 +60,7 @@ struct Sealed {
     /// Whether the key store gave it back.
     seen: bool,
     note: Option<String>,
+    generation: Option<Generation>,
 }
 
 /// Makes the key, seals, writes beside the target, places.
@@ -107,6 +108,7 @@ pub(super) fn write(
         config: &target.config,
         secret: &sealed.secret,
         token: &*sealed.token,
+        generation: sealed.generation,
         leftover,
     })?;
     let at = ports.clock.now();
@@ -154,11 +156,20 @@ fn seal(
                     },
                     other => other,
                 })?;
+            let generation = target
+                .rollback_counter
+                .map(|index| tpm.next_generation(index))
+                .transpose();
+            let generation = generation.map_err(|source| Failure::Counter {
+                device: plan.device.clone(),
+                source,
+            })?;
             let compared = seen == ReadBack::Compared;
             Ok(Sealed {
                 secret,
                 token: Box::new(token),
                 seen: compared,
+                generation,
                 note: (!compared).then(|| format!("seal: {}", sealing::seen(Some(seen)))),
             })
         }
@@ -176,6 +187,7 @@ fn seal(
                 secret: derived.secret,
                 token: Box::new(token),
                 seen: true,
+                generation: None,
             })
         }
     }

@@ -206,6 +206,7 @@ fn tpm_target(wanted: &WantedTpm, seen: &TpmSeen, ek_trust: registry::EkTrust) -
         ek_certified: seen.certified.clone().and_then(Result::ok),
         ak_handle: wanted.ak_handle,
         seal: wanted.seal.clone(),
+        rollback_counter: wanted.rollback_counter,
     }
 }
 

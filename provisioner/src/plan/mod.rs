@@ -23,7 +23,7 @@ use std::{
 use domain::{DeviceId, EkDigest, FleetName, PolicyName, ProfileName, Sha256Digest};
 use registry::{EkTrust, PolicyRecord, Revision};
 use serde::{Serialize, Serializer};
-use tpm::{AkHandle, EkAlg, Tcti};
+use tpm::{AkHandle, EkAlg, RollbackIndex, Tcti};
 use volume::{DataCipher, DeviceConfig, SectorSize};
 
 use crate::sealing::SealWish;
@@ -128,6 +128,9 @@ pub(crate) struct TpmTarget {
     #[serde(serialize_with = "text")]
     pub(crate) ak_handle: AkHandle,
     pub(crate) seal: SealWish,
+    /// Where the TPM counts the volume's generations; an older one is refused.
+    #[serde(serialize_with = "some_text", skip_serializing_if = "Option::is_none")]
+    pub(crate) rollback_counter: Option<RollbackIndex>,
 }
 
 impl Target {
@@ -229,6 +232,16 @@ fn sectors<S: Serializer>(value: &SectorSize, serializer: S) -> Result<S::Ok, S:
 fn some_path<S: Serializer>(value: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => path(value, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn some_text<S: Serializer>(
+    value: &Option<impl std::fmt::Display>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => text(value, serializer),
         None => serializer.serialize_none(),
     }
 }

@@ -56,6 +56,12 @@ impl fmt::Display for DevicePlan {
             Some(tpm) => writeln!(f, "  seal   {}", tpm.seal.words())?,
             None => writeln!(f, "  seal   this board's OTP device key; no TPM")?,
         }
+        if let Some(index) = target.tpm().and_then(|tpm| tpm.rollback_counter) {
+            writeln!(
+                f,
+                "  age    counted at NV index {index}; an older volume is refused"
+            )?;
+        }
         if target.cipher != volume::DataCipher::default()
             || target.sector_size != volume::SectorSize::default()
         {

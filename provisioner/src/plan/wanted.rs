@@ -8,7 +8,7 @@ use manifest::{
     Cipher, Device, EkKind, EkTrust, Fleet, KeyStore, Policy, Profile, SectorSize, Srk, TpmStore,
 };
 use registry::{PolicyRecord, Version1};
-use tpm::{AkHandle, EkAlg, InvalidHandle, InvalidTcti, PolicyKey, Tcti};
+use tpm::{AkHandle, EkAlg, InvalidHandle, InvalidIndex, InvalidTcti, PolicyKey, RollbackIndex, Tcti};
 use volume::DeviceConfig;
 
 use crate::{adapters::escrows::beside, cli, escrow::Recipients, sealing::SealWish};
@@ -66,12 +66,15 @@ pub(crate) struct WantedTpm {
     pub(crate) roots: Roots,
     pub(crate) ak_handle: AkHandle,
     pub(crate) seal: SealWish,
+    pub(crate) rollback_counter: Option<RollbackIndex>,
 }
 
 /// Why a manifest's text is refused by the crate that uses it. The manifest's own reader takes no such text, so this is
 /// a difference between two grammars.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unfit {
+    #[error("device '{device}': its rollback counter cannot be used")]
+    Counter { device: DeviceId, source: InvalidIndex },
     #[error("device '{device}': its TPM '{text}' cannot be used")]
     Tcti {
         device: DeviceId,
@@ -181,7 +184,17 @@ fn tpm(device: &Device, store: &TpmStore, choice: &Choice) -> Result<WantedTpm, 
             Some((key.clone(), signed.pcrs))
         }
     };
+    let rollback_counter = store
+        .seal
+        .rollback_counter
+        .map(RollbackIndex::try_from)
+        .transpose();
+    let rollback_counter = rollback_counter.map_err(|source| Unfit::Counter {
+        device: device.id.clone(),
+        source,
+    })?;
     Ok(WantedTpm {
+        rollback_counter,
         tcti,
         ek_alg: match store.ek {
             EkKind::Rsa2048 => EkAlg::Rsa2048,

@@ -55,6 +55,7 @@ struct Said {
     audience: Option<String>,
     tcti: Option<String>,
     ak_handle: Option<u32>,
+    rollback_counter: Option<String>,
 }
 
 pub(super) async fn run(args: &ConfigArgs, reporter: &mut dyn Reporter) -> Result<(), Failure> {
@@ -122,12 +123,13 @@ fn said(loaded: &Loaded, args: &ConfigArgs) -> Result<Said, Failure> {
             Some("--fleet NAME and --registry URL do without a manifest".to_owned()),
         ));
     };
-    let (tcti, ak_handle) = match &profile.key_store {
+    let (tcti, ak_handle, rollback_counter) = match &profile.key_store {
         KeyStore::Tpm(store) => (
             Some(device.tcti.clone().unwrap_or_else(|| store.tcti.clone())),
             Some(store.ak_handle),
+            store.seal.rollback_counter,
         ),
-        _ => (None, None),
+        _ => (None, None, None),
     };
     let path = loaded.folder().join(profile.volume.path_for(&device.id));
     let volume = std::path::absolute(&path).map_err(|source| Failure::ReadFile { path, source })?;
@@ -137,6 +139,7 @@ fn said(loaded: &Loaded, args: &ConfigArgs) -> Result<Said, Failure> {
         audience: Some(fleet.audience.to_string()),
         tcti,
         ak_handle,
+        rollback_counter: rollback_counter.map(|index| format!("{index:#010x}")),
     })
 }
 
@@ -189,7 +192,10 @@ fn config(args: &ConfigArgs, said: &Said, record: &DeviceRecord) -> Result<EdgeC
         tcti: tcti
             .or_else(|| said.tcti.clone())
             .filter(|tcti| tcti.as_str() != USUAL_TPM),
-        rollback_counter: args.rollback_counter.map(|at| at.0.to_string()),
+        rollback_counter: args
+            .rollback_counter
+            .map(|at| at.0.to_string())
+            .or_else(|| said.rollback_counter.clone()),
         tpm2_signature: args.tpm2_signature.clone(),
         storage_keys,
     })

@@ -11,15 +11,16 @@ use std::{
 
 use async_trait::async_trait;
 use domain::{
-    CredentialSecret, DeviceId, PcrSelection, PcrValues, PolicyName, SealedSecret, VolumeKeyDigest,
+    CredentialSecret, DeviceId, Generation, PcrSelection, PcrValues, PolicyName, SealedSecret,
+    VolumeKeyDigest,
 };
 use registry::{
     DeviceRecord, EnrolError, Listing, PolicyRecord, ReadError, Registry, Revision, SeenRecord, SpentRecord,
     Versioned, Watch, WriteError,
 };
 use tpm::{
-    AkHandle, AkInfo, Conditions, EkAlg, EkInfo, Identity, ReadBack, SealError, SealOptions, SealedObject,
-    StorageKey, StorageTemplate, Tcti, TpmError, UnsealError,
+    AkHandle, AkInfo, Conditions, EkAlg, EkInfo, Identity, ReadBack, RollbackError, RollbackIndex, SealError,
+    SealOptions, SealedObject, StorageKey, StorageTemplate, Tcti, TpmError, UnsealError,
 };
 
 use crate::{
@@ -81,6 +82,11 @@ impl Tpms for Mortal<dyn Tpms> {
 }
 
 impl Tpm for Mortal<dyn Tpm> {
+    fn next_generation(&mut self, index: RollbackIndex) -> Result<Generation, RollbackError> {
+        let next = self.1.next_generation(index)?;
+        self.0.change();
+        Ok(next)
+    }
     fn identity(&mut self) -> Result<Identity, TpmError> {
         self.1.identity()
     }
