@@ -44,6 +44,8 @@ pub enum ProofKind {
     None,
     /// The policy wants nothing more.
     Psk,
+    /// The policy wants nothing more than the client certificate, which came in the place of a PSK.
+    Certificate,
     /// A quote.
     Quote,
     /// A session and a signature.
@@ -90,6 +92,7 @@ impl ProofKind {
         match self {
             Self::None => "none",
             Self::Psk => "psk",
+            Self::Certificate => "certificate",
             Self::Quote => "quote",
             Self::Session => "session",
         }
@@ -508,6 +511,7 @@ const fn kind(forward: Forward) -> RouteKind {
 const fn proof_kind(proof: &Proof) -> ProofKind {
     match proof {
         Proof::NotDemanded => ProofKind::Psk,
+        Proof::Certificate => ProofKind::Certificate,
         Proof::Signed(_) => ProofKind::Session,
         Proof::Quoted(_) => ProofKind::Quote,
     }

@@ -18,7 +18,6 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use domain::PskDigest;
 use registry::{Registry, Update, WatchError};
 use tokio::{
     sync::watch,
@@ -28,10 +27,11 @@ use tokio::{
 use crate::{
     clock::Clock,
     config::Settings,
+    gate::Footing,
     kept::{Kept, Stamp},
     meter::Meters,
     registry_options,
-    view::{Found, View},
+    view::View,
 };
 
 /// The longest pause between two attempts to reach the registry.
@@ -120,12 +120,12 @@ impl Follow {
         self.view.load_full()
     }
 
-    /// What ends when the device of `psk` may be used no longer. A registry that is away ends nothing that runs.
+    /// What ends when a request stands on nothing any more. A registry that is away ends nothing that runs.
     #[must_use]
-    pub fn lease(self: &Arc<Self>, psk: PskDigest, clock: Clock) -> Lease {
+    pub fn lease(self: &Arc<Self>, footing: Footing, clock: Clock) -> Lease {
         let (follow, mut changed) = (Arc::clone(self), self.changed.subscribe());
         Lease(Box::pin(async move {
-            while matches!(follow.last_view().find(&psk, clock.now()), Found::Device(_)) {
+            while footing.holds(&follow.last_view(), clock.now()) {
                 if changed.changed().await.is_err() {
                     // Nobody follows any more: the program ends.
                     return std::future::pending().await;

@@ -4,6 +4,7 @@
 //! none belongs, no field that a server behind us could take for another one.
 //! Pure. An attacker controls all of it. What passes is still a stranger's.
 
+use domain::CertificateKeyDigest;
 use http::{HeaderMap, HeaderName, Method, Uri, Version, header, request::Parts};
 use protocol::credentials::STRIPPED;
 
@@ -61,6 +62,8 @@ pub struct Head<'a> {
     pub target: &'a str,
     /// All fields.
     pub headers: &'a HeaderMap,
+    /// The key of the client certificate that TLS verified on the connection. No field of the request says it.
+    pub certificate: Option<CertificateKeyDigest>,
 }
 
 impl<'a> Head<'a> {
@@ -96,6 +99,7 @@ impl<'a> Head<'a> {
             query: target.query(),
             target: target.as_str(),
             headers,
+            certificate: None,
         })
     }
 }

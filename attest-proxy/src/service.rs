@@ -28,7 +28,7 @@ use crate::{
     endpoints::SESSION_BODY,
     follow::Follow,
     forward, forwarded,
-    gate::{self, Admit, Grant, Proof, Refused, Site, Who, World},
+    gate::{self, Admit, Footing, Grant, Proof, Refused, Site, Who, World},
     head::{Head, HeadError, check_ended},
     memory::Budget,
     meter::{Framing, Meters, Ticket},
@@ -37,7 +37,6 @@ use crate::{
     respond::{self, Body},
     routes::{Class, Forward},
     upstream::{Upstream, Waited},
-    view::Found,
     wire::Conn,
 };
 
@@ -165,14 +164,19 @@ impl Proxy {
         if !self.is_current(&admit) {
             admit = self.decide(&head)?;
         }
-        let Admit { device, psk, to } = admit;
+        let Admit {
+            device,
+            psk,
+            footing,
+            to,
+        } = admit;
         let who = (&psk, &device);
         let response = match to {
             Grant::Upstream(route, proof) => {
                 let proven = self.prove(&head, body, proof, who).await;
                 account.spend(begun);
                 proven?;
-                self.forward(&head, route, body, who, account).await?
+                self.forward(&head, route, body, (who, footing), account).await?
             }
             Grant::OpenSession | Grant::Challenge => {
                 let opened = self.open_session(body, who).await;
@@ -208,7 +212,9 @@ impl Proxy {
     /// Whether the device is what it was when its head was admitted.
     fn is_current(&self, admit: &Admit) -> bool {
         self.follow.view().is_some_and(|view| {
-            matches!(view.find(&admit.psk, self.clock.now()), Found::Device(now) if Arc::ptr_eq(now, &admit.device))
+            view.device(admit.device.id())
+                .is_some_and(|now| Arc::ptr_eq(now, &admit.device))
+                && admit.footing.holds(&view, self.clock.now())
         })
     }
 
@@ -222,7 +228,7 @@ impl Proxy {
     ) -> Result<(), Refused> {
         let now = self.clock.now();
         match proof {
-            Proof::NotDemanded => Ok(()),
+            Proof::NotDemanded | Proof::Certificate => Ok(()),
             Proof::Signed(signed) => {
                 let (psk, device) = who;
                 signed
@@ -291,7 +297,7 @@ impl Proxy {
         head: &Head<'_>,
         route: Forward,
         body: &Bytes,
-        who: Known<'_>,
+        (who, footing): (Known<'_>, Footing),
         account: &mut Account,
     ) -> Result<Response<Body>, Refused> {
         let policy = &who.1.entry().policy;
@@ -308,7 +314,7 @@ impl Proxy {
         ticket.sent();
         account.counts(ticket.tally());
         let headers = account.upstream_headers(head.headers);
-        let mut lease = self.follow.lease(*who.0, self.clock.clone());
+        let mut lease = self.follow.lease(footing.clone(), self.clock.clone());
         let request = forward::Outgoing {
             device: who.1.id(),
             method: head.method,
@@ -332,10 +338,7 @@ impl Proxy {
         }
         // The upstream took its time. Who was suspended meanwhile is refused while a refusal can still be said; later the lease
         // can only cut the answer off.
-        if !matches!(
-            self.follow.last_view().find(who.0, self.clock.now()),
-            Found::Device(_)
-        ) {
+        if !footing.holds(&self.follow.last_view(), self.clock.now()) {
             return Err(unusable(who));
         }
         Ok(metered(response.map(|body| body.leased(lease)), route, ticket))
@@ -368,7 +371,9 @@ fn check<'a>(parts: &'a Parts, conn: &Conn, limits: &Limits) -> Result<Head<'a>,
     if parts.headers.len() > limits.header_count {
         return Err(malformed(&HeadError::Count(limits.header_count)));
     }
-    Head::check(parts).map_err(|e| malformed(&e))
+    let mut head = Head::check(parts).map_err(|e| malformed(&e))?;
+    head.certificate = conn.peer().certificate();
+    Ok(head)
 }
 
 /// The bytes that came so far.

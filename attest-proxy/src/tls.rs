@@ -1,12 +1,20 @@
 //! TLS towards clients: rustls with ring, certificates from PEM files.
 //!
-//! Owns: the server's configuration: TLS 1.2 and 1.3, `h2` and `http/1.1` in ALPN.
+//! Owns: the server's configuration: TLS 1.2 and 1.3, `h2` and `http/1.1` in ALPN; with a `client-ca`, client
+//! certificates: one that does not lead there, or is out of date, ends the handshake, and none is none.
+//! Limits: no revocation lists: a device is suspended, or given another certificate, in the registry. With a `client-ca`
+//! no session is resumed, because what was verified would not be verified again.
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
+use domain::CertificateKeyDigest;
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig, ServerConnection,
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
+    server::{
+        NoServerSessionStorage, ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier,
+        danger::ClientCertVerifier,
+    },
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -48,6 +56,14 @@ pub enum TlsError {
     /// No certificate in it.
     #[error("there is no certificate in {}", .0.display())]
     NoCertificate(PathBuf),
+    /// The CA of client certificates is of no use.
+    #[error("the client CA in {} cannot be used: {why}", path.display())]
+    ClientCa {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// Key and certificate do not go together, or are of a kind that rustls does not take.
     #[error("certificate and key cannot be used: {0}")]
     Unusable(rustls::Error),
@@ -58,24 +74,24 @@ pub enum TlsError {
 /// # Errors
 /// [`TlsError`], naming the file.
 pub fn load(tls: &Tls, http2: bool) -> Result<Acceptor, TlsError> {
-    let failed = |what, path: &PathBuf| {
-        let path = path.clone();
-        move |source| TlsError::Pem { what, path, source }
-    };
-    let chain = CertificateDer::pem_file_iter(&tls.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(failed("the certificate", &tls.cert))?;
-    if chain.is_empty() {
-        return Err(TlsError::NoCertificate(tls.cert.clone()));
-    }
+    let chain = certificates("the certificate", &tls.cert)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(failed("the key", &tls.key))?;
+    let verifier = tls.client_ca.as_ref().map(verifier).transpose()?;
+    let resumes = verifier.is_none();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(TlsError::Unusable)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
         .map_err(TlsError::Unusable)?;
+    let mut config = match verifier {
+        None => config.with_no_client_auth(),
+        Some(verifier) => config.with_client_cert_verifier(verifier),
+    }
+    .with_single_cert(chain, key)
+    .map_err(TlsError::Unusable)?;
+    if !resumes {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     let offered: &[&[u8]] = if http2 {
         &[b"h2", b"http/1.1"]
     } else {
@@ -83,4 +99,44 @@ pub fn load(tls: &Tls, http2: bool) -> Result<Acceptor, TlsError> {
     };
     config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
     Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
+}
+
+/// The key of the certificate that the client showed and that was verified.
+#[must_use]
+pub fn client_key(connection: &ServerConnection) -> Option<CertificateKeyDigest> {
+    let leaf = connection.peer_certificates()?.first()?;
+    let key = ParsedCertificate::try_from(leaf).ok()?.subject_public_key_info();
+    Some(CertificateKeyDigest::of(&key))
+}
+
+/// Judges client certificates by the CAs in a file. A client may have none.
+fn verifier(path: &PathBuf) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let failed = |why: &dyn fmt::Display| TlsError::ClientCa {
+        path: path.clone(),
+        why: why.to_string(),
+    };
+    let mut roots = RootCertStore::empty();
+    for ca in certificates("the client CA", path)? {
+        roots.add(ca).map_err(|e| failed(&e))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .allow_unauthenticated()
+        .build()
+        .map_err(|e: VerifierBuilderError| failed(&e))
+}
+
+fn certificates(what: &'static str, path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(failed(what, path))?;
+    if read.is_empty() {
+        return Err(TlsError::NoCertificate(path.clone()));
+    }
+    Ok(read)
+}
+
+fn failed(what: &'static str, path: &PathBuf) -> impl FnOnce(pem::Error) -> TlsError {
+    let path = path.clone();
+    move |source| TlsError::Pem { what, path, source }
 }

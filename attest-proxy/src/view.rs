@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwapOption;
-use domain::{DeviceId, PskDigest, UnixTime};
+use domain::{CertificateKeyDigest, DeviceId, PskDigest, UnixTime};
 use evidence::{AttestationKey, Counters, PcrPolicy};
 use registry::{Entry, Lookup, SeenRecord, Snapshot, Unusable, Versioned};
 
@@ -63,7 +63,7 @@ impl Evidence {
     }
 }
 
-/// Whose a PSK is.
+/// Whose a PSK or client certificate is.
 #[derive(Debug)]
 pub enum Found<'a> {
     /// Nobody's.
@@ -108,7 +108,17 @@ impl View {
     /// Whose `psk` is at `now`.
     #[must_use]
     pub fn find(&self, psk: &PskDigest, now: UnixTime) -> Found<'_> {
-        let entry = match self.snapshot.find(psk, now) {
+        self.found(self.snapshot.find(psk, now))
+    }
+
+    /// Whose the client certificate with this key is.
+    #[must_use]
+    pub fn find_certificate(&self, key: &CertificateKeyDigest) -> Found<'_> {
+        self.found(self.snapshot.find_certificate(key))
+    }
+
+    fn found<'a>(&'a self, lookup: Lookup<'a>) -> Found<'a> {
+        let entry = match lookup {
             Lookup::Unknown => return Found::Unknown,
             Lookup::Unusable { device, why } => {
                 return Found::Unusable {
@@ -149,10 +159,12 @@ impl View {
 
     /// Devices that should be admitted and cannot be, each with the reason: not those that an operator switched off.
     pub fn troubled(&self) -> impl Iterator<Item = (&DeviceId, String)> {
-        let unusable = self
-            .snapshot
-            .unusable()
-            .filter(|(_, why)| !matches!(why, Unusable::Suspended | Unusable::Retired | Unusable::PskEnded));
+        let unusable = self.snapshot.unusable().filter(|(_, why)| {
+            !matches!(
+                why,
+                Unusable::Suspended | Unusable::Retired | Unusable::PskEnded | Unusable::CertificateEnded
+            )
+        });
         let unusable = unusable.map(|(id, why)| (id, why.to_string()));
         let impossible = self.devices.values().filter_map(|device| match &device.demand {
             Demand::Impossible(why) => Some((device.id(), why.clone())),

@@ -127,7 +127,11 @@ impl Failure {
             Self::Refused(_) | Self::Unmeasured(_) => REFUSED,
             // Between the look at the registry and the transaction somebody else was enrolled.
             Self::Enrol {
-                source: EnrolError::DeviceExists | EnrolError::EkTaken(_) | EnrolError::PskTaken(_),
+                source:
+                    EnrolError::DeviceExists
+                    | EnrolError::EkTaken(_)
+                    | EnrolError::PskTaken(_)
+                    | EnrolError::CertificateTaken(_),
                 ..
             }
             | Self::Update {

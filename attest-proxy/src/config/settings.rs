@@ -116,6 +116,8 @@ pub struct Tls {
     pub cert: PathBuf,
     /// The leaf's key.
     pub key: PathBuf,
+    /// The CAs of client certificates, if clients may show one.
+    pub client_ca: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -228,6 +230,7 @@ impl Settings {
             tls: raw.tls.map(|tls| Tls {
                 cert: dir.join(tls.cert),
                 key: dir.join(tls.key),
+                client_ca: tls.client_ca.map(|ca| dir.join(ca)),
             }),
             audit: checked(&file, raw.audit, |audit| audit.check(dir))?,
             traces: checked(&file, raw.traces, RawTraces::check)?,
@@ -375,7 +378,9 @@ mod tests {
             Path::new("/etc/proxy/registry.snapshot")
         );
         assert_eq!(all.log_level, Some(Verbosity::Info));
-        assert_eq!(all.tls.unwrap().key, Path::new("/etc/proxy/tls.key"));
+        let tls = all.tls.unwrap();
+        assert_eq!(tls.key, Path::new("/etc/proxy/tls.key"));
+        assert_eq!(tls.client_ca.unwrap(), Path::new("/etc/proxy/devices-ca.pem"));
         assert_eq!(
             all.registry_tls.unwrap().cert.unwrap(),
             Path::new("/etc/proxy/etcd-client.pem")

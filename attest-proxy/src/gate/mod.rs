@@ -1,12 +1,13 @@
 //! The gate: a pure decision about a request's head.
 //!
 //! Owns: the order in which a stranger becomes an admitted device, and what each step refuses:
-//! PSK -> device -> path -> what the device's policy demands. `decide(head, world, now) -> Admit | Refused`.
+//! PSK (or a verified client certificate, where the policy takes one) -> device -> path -> what the device's policy demands. `decide(head, world, now) -> Admit | Refused`.
 //! Refuses: to take an identity from the request. The digest of the PSK finds the device; its record names its AK and
 //! its policy. A device whose policy wants evidence leaves here admitted only with a session whose signature fits, or
 //! with a quote that is yet to be appraised over the body: [`Proof::Quoted`] is a debt, not a pass.
 //! Pure: no I/O, no clock, no randomness. An attacker controls the whole head and the time at which it comes.
 
+mod certificate;
 mod proof;
 #[cfg(test)]
 mod tests;
@@ -16,10 +17,11 @@ use std::{fmt::Display, sync::Arc};
 use domain::{Audience, DeviceId, FleetName, PskDigest, UnixTime};
 use protocol::{
     KeyRing, Refusal, Subject,
-    credentials::{self, Presented},
+    credentials::{self, CredentialsError, Presented},
     nonce::{self, Nonce},
 };
 
+pub use certificate::Footing;
 pub use proof::{Proof, Quoted, Signed};
 
 use crate::{
@@ -70,8 +72,10 @@ impl Site {
 pub struct Admit {
     /// Whose request it is.
     pub device: Arc<Device>,
-    /// SHA-256 of the PSK that came.
+    /// SHA-256 of the PSK that came; if a client certificate came in its place, of the device's current one.
     pub psk: PskDigest,
+    /// What it stands on while it is answered.
+    pub footing: Footing,
     /// What it may have.
     pub to: Grant,
 }
@@ -161,10 +165,14 @@ impl Refused {
 /// # Errors
 /// The first reason for which it goes no further.
 pub fn decide(head: &Head<'_>, world: &World<'_>, now: UnixTime) -> Result<Admit, Refused> {
-    let credentials = credentials::read(head.headers).map_err(|e| {
-        let why = e.to_string();
-        Refused::new(e.into(), Who::Nobody, why)
-    })?;
+    let credentials = match (credentials::read(head.headers), certificate::alone(head)) {
+        (Ok(credentials), _) => credentials,
+        (Err(CredentialsError::PskMissing), Some(key)) => return certificate::admit(head, key, world),
+        (Err(e), _) => {
+            let why = e.to_string();
+            return Err(Refused::new(e.into(), Who::Nobody, why));
+        }
+    };
     let psk = credentials.psk;
     // A registry that cannot be asked is our fault, not the client's: 503, never 401.
     let view = world.view.ok_or_else(|| {
@@ -191,6 +199,7 @@ pub fn decide(head: &Head<'_>, world: &World<'_>, now: UnixTime) -> Result<Admit
             ));
         }
     };
+    let footing = certificate::beside(head, view, psk, &device)?;
     let route = routes::find(head.method, head.path)
         .map_err(|refusal| Refused::of(refusal, (&psk, &device), "not on the list of paths"))?;
     if let Route::Forward(Forward {
@@ -210,7 +219,12 @@ pub fn decide(head: &Head<'_>, world: &World<'_>, now: UnixTime) -> Result<Admit
             prove(head, credentials.presented, world, (&psk, &device), now)?,
         ),
     };
-    Ok(Admit { device, psk, to })
+    Ok(Admit {
+        device,
+        psk,
+        footing,
+        to,
+    })
 }
 
 /// What the device shows, against what its policy demands.

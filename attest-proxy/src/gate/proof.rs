@@ -23,6 +23,8 @@ use crate::{
 pub enum Proof {
     /// The policy says that the PSK is enough.
     NotDemanded,
+    /// The policy says that the client certificate is enough.
+    Certificate,
     /// A good session and a good signature over the head; the body must be the signed one.
     Signed(Signed),
     /// A quote that answers a good nonce; nothing else of it was looked at.

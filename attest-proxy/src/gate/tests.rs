@@ -171,6 +171,7 @@ fn head<'a>(method: &'a Method, path: &'a str, fields: &'a HeaderMap) -> Head<'a
         query: None,
         target: path,
         headers: fields,
+        certificate: None,
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     service::Proxy,
-    tls::Acceptor,
+    tls::{self, Acceptor},
     wire::{Conn, Guarded, Peer},
 };
 
@@ -90,6 +90,10 @@ async fn announced(mut stream: TcpStream, peer: Peer, shared: &Shared) -> Option
 async fn secured(stream: TcpStream, peer: Peer, tls: Arc<Acceptor>, shared: &Shared) {
     let Some(stream) = Box::pin(handshake(stream, tls, shared)).await else {
         return;
+    };
+    let peer = match tls::client_key(stream.get_ref().1) {
+        Some(key) => peer.certified(key),
+        None => peer,
     };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let proxy = &shared.proxy;

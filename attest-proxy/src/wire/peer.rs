@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use domain::CertificateKeyDigest;
+
 /// The other end, as far as it is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     address: IpAddr,
+    certificate: Option<CertificateKeyDigest>,
 }
 
 /// What is counted as one stranger: an IPv4 address, or the /64 of an IPv6 address, which one host can fill.
@@ -24,7 +27,23 @@ impl Peer {
     pub const fn at(address: IpAddr) -> Self {
         Self {
             address: address.to_canonical(),
+            certificate: None,
         }
+    }
+
+    /// The same, who showed a client certificate that TLS verified.
+    #[must_use]
+    pub const fn certified(self, key: CertificateKeyDigest) -> Self {
+        Self {
+            certificate: Some(key),
+            ..self
+        }
+    }
+
+    /// The key of the client certificate that TLS verified.
+    #[must_use]
+    pub const fn certificate(&self) -> Option<CertificateKeyDigest> {
+        self.certificate
     }
 
     /// Its address.

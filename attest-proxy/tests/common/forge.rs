@@ -168,6 +168,7 @@ pub fn device(id: &str, policy: &str, tpm: Option<&Tpm>) -> DeviceRecord {
         policy: policy.parse().unwrap(),
         profile: "test".parse().unwrap(),
         psk: PskSlots::only(PskDigest::of(psk_text(id).as_bytes())),
+        client_certificate: None,
         tpm: tpm.map(Tpm::identity),
         measured_boot: false,
         volume_key: None,
@@ -186,6 +187,7 @@ pub fn policy(evidence: bool) -> PolicyRecord {
         endpoints: None,
         options: domain::OptionRules::default(),
         limits: domain::Limits::default(),
+        client_certificate: None,
         session_ttl: 600,
         evidence: evidence.then(|| DeclaredPolicy::exact(HashAlg::Sha256, good_pcrs()).unwrap()),
     }

@@ -105,6 +105,11 @@ digest!(
     CertificateDigest
 );
 digest!(
+    /// SHA-256 over the SubjectPublicKeyInfo (DER) of a device's TLS client certificate. A renewed certificate of the
+    /// same key is the same.
+    CertificateKeyDigest
+);
+digest!(
     /// SHA-256 over a volume key.
     VolumeKeyDigest
 );

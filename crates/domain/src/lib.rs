@@ -16,7 +16,9 @@ pub mod tpm;
 pub mod usage;
 
 pub use audience::Audience;
-pub use digest::{CertificateDigest, EkDigest, PskDigest, Sha256Digest, VolumeKeyDigest};
+pub use digest::{
+    CertificateDigest, CertificateKeyDigest, EkDigest, PskDigest, Sha256Digest, VolumeKeyDigest,
+};
 pub use generation::Generation;
 pub use id::{DeviceId, FleetName, KeyId, PolicyName, ProfileName};
 pub use pcr::{HashAlg, PcrIndex, PcrSelection, PcrValue, PcrValues};

@@ -122,6 +122,9 @@ pub enum EnrolError {
     /// A PSK digest is another device's, or was.
     #[error("the pre-shared key belongs to device '{0}'")]
     PskTaken(DeviceId),
+    /// The client certificate's key is another device's, or was.
+    #[error("the client certificate's key belongs to device '{0}'")]
+    CertificateTaken(DeviceId),
     /// The key in the way holds no device id; or the record offered is one that no reader would take.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
@@ -164,6 +167,9 @@ pub enum WriteError {
     /// A PSK digest is another device's, or an ended one of this device.
     #[error("the pre-shared key belongs to device '{0}', or did")]
     PskTaken(DeviceId),
+    /// The client certificate's key is another device's, or an ended one of this device.
+    #[error("the client certificate's key belongs to device '{0}', or did")]
+    CertificateTaken(DeviceId),
     /// The stored record is not understood, so it is not replaced; or the one offered is one that no reader would take.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),

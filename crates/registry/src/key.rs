@@ -3,7 +3,7 @@
 //! Owns: their text. A key that is not exactly the text that we would write for it is no key of ours: one spelling
 //! each, so that uniqueness of a key is uniqueness of what it names.
 
-use domain::{DeviceId, EkDigest, FleetName, PolicyName, PskDigest};
+use domain::{CertificateKeyDigest, DeviceId, EkDigest, FleetName, PolicyName, PskDigest};
 
 /// What a key names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -14,6 +14,8 @@ pub(crate) enum Key {
     Psk(PskDigest),
     /// Which device an endorsement key belongs to.
     Ek(EkDigest),
+    /// Which device a client certificate's key belongs to.
+    Certificate(CertificateKeyDigest),
     /// A policy's record.
     Policy(PolicyName),
     /// What was seen of a device last.
@@ -51,6 +53,7 @@ impl Keyspace {
             Key::Device(id) => format!("{prefix}devices/{id}"),
             Key::Psk(digest) => format!("{prefix}psk/{digest}"),
             Key::Ek(digest) => format!("{prefix}ek/{digest}"),
+            Key::Certificate(digest) => format!("{prefix}cert/{digest}"),
             Key::Policy(name) => format!("{prefix}policies/{name}"),
             Key::Seen(id) => format!("{prefix}seen/{id}"),
             Key::Spent(id) => format!("{prefix}spent/{id}"),
@@ -64,6 +67,7 @@ impl Keyspace {
             "devices" => Key::Device(name.parse().ok()?),
             "psk" => Key::Psk(name.parse().ok()?),
             "ek" => Key::Ek(name.parse().ok()?),
+            "cert" => Key::Certificate(name.parse().ok()?),
             "policies" => Key::Policy(name.parse().ok()?),
             "seen" => Key::Seen(name.parse().ok()?),
             "spent" => Key::Spent(name.parse().ok()?),
@@ -85,6 +89,10 @@ mod tests {
             (Key::Device("k-1".parse().unwrap()), "devices/k-1".to_owned()),
             (Key::Psk(digest.parse().unwrap()), format!("psk/{digest}")),
             (Key::Ek(digest.parse().unwrap()), format!("ek/{digest}")),
+            (
+                Key::Certificate(digest.parse().unwrap()),
+                format!("cert/{digest}"),
+            ),
             (Key::Policy("kiosk".parse().unwrap()), "policies/kiosk".to_owned()),
             (Key::Seen("k-1".parse().unwrap()), "seen/k-1".to_owned()),
             (Key::Spent("k-1".parse().unwrap()), "spent/k-1".to_owned()),
@@ -108,6 +116,7 @@ mod tests {
             "/signalbox/v1/demo/secrets/a".to_owned(),
             format!("/signalbox/v1/demo/psk/{}", "AB".repeat(32)),
             format!("/signalbox/v1/demo/psk/{}", "ab".repeat(31)),
+            format!("/signalbox/v1/demo/cert/{}", "AB".repeat(32)),
         ] {
             assert_eq!(keys.parse(&text), None, "{text}");
         }

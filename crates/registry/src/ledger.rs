@@ -1,12 +1,12 @@
 //! The rules of writing, once for both backends.
 //!
-//! Owns: which keys a transaction guards. An id, an EK and a PSK digest are taken by the key that stands for them, and
+//! Owns: which keys a transaction guards. An id, an EK, a PSK digest and a client certificate's key are taken by the key that stands for them, and
 //! these keys are never deleted: what is retired stays taken. Decisions are made on what was read, and the
 //! transaction writes only if that is still so.
 //! Refuses: what no reader would take, before anything is sent.
 
 use async_trait::async_trait;
-use domain::{DeviceId, EkDigest, FleetName, PolicyName, PskDigest};
+use domain::{CertificateKeyDigest, DeviceId, EkDigest, FleetName, PolicyName, PskDigest};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -69,6 +69,10 @@ impl<S: Store> Ledger<S> {
         self.index(&Key::Ek(*digest), device)
     }
 
+    fn index_certificate(&self, digest: &CertificateKeyDigest, device: &DeviceId) -> (Guard, Put) {
+        self.index(&Key::Certificate(*digest), device)
+    }
+
     /// What takes a digest for a device: an index key that was not there before.
     fn index(&self, key: &Key, device: &DeviceId) -> (Guard, Put) {
         let key = self.keys.text(key);
@@ -87,7 +91,9 @@ impl<S: Store> Registry for Ledger<S> {
         let mut puts = vec![Put { key, value }];
         let ek = record.tpm.as_ref().map(|tpm| self.index_ek(&tpm.ek, id));
         let psks = record.psk.digests().map(|digest| self.index_psk(digest, id));
-        for (guard, put) in ek.into_iter().chain(psks) {
+        let certificate = record.client_certificate.as_ref();
+        let certificate = certificate.map(|digest| self.index_certificate(digest, id));
+        for (guard, put) in ek.into_iter().chain(psks).chain(certificate) {
             guards.push(guard);
             puts.push(put);
         }
@@ -147,6 +153,13 @@ impl<S: Store> Registry for Ledger<S> {
             guards.push(guard);
             puts.push(put);
         }
+        let psks = guards.len().saturating_sub(1);
+        let certificate = record.client_certificate.as_ref();
+        if let Some(digest) = certificate.filter(|new| stored.client_certificate.as_ref() != Some(*new)) {
+            let (guard, put) = self.index_certificate(digest, id);
+            guards.push(guard);
+            puts.push(put);
+        }
         let found = match self.store.commit(guards, puts).await? {
             Commit::Done(revision) => return Ok(revision),
             Commit::Conflict(found) => found,
@@ -154,10 +167,15 @@ impl<S: Store> Registry for Ledger<S> {
         // The record first: when somebody else edited it, the rest was decided on what is no more.
         let mut found = found.into_iter();
         let at = found.next().flatten().map(|s| s.revision);
-        match found.flatten().next() {
-            Some(owner) if at == Some(expected) => Err(WriteError::PskTaken(decode_owner(&owner.value)?)),
-            _ => Err(WriteError::Stale { found: at }),
+        if at == Some(expected) {
+            if let Some(owner) = found.by_ref().take(psks).flatten().next() {
+                return Err(WriteError::PskTaken(decode_owner(&owner.value)?));
+            }
+            if let Some(owner) = found.flatten().next() {
+                return Err(WriteError::CertificateTaken(decode_owner(&owner.value)?));
+            }
         }
+        Err(WriteError::Stale { found: at })
     }
 
     async fn policy(&self, name: &PolicyName) -> Result<Option<Versioned<PolicyRecord>>, ReadError> {
@@ -251,7 +269,8 @@ fn check_tpm(old: &TpmIdentity, new: &TpmIdentity) -> Result<(), WriteError> {
     }
 }
 
-/// Which guard of an enrolment did not hold. They are, in order: the device, its EK if any, its PSK digests.
+/// Which guard of an enrolment did not hold. They are, in order: the device, its EK if any, its PSK
+/// digests, its client certificate's key if any.
 fn taken(record: &DeviceRecord, found: Vec<Option<Stored>>) -> Result<EnrolError, Unreadable> {
     let mut found = found.into_iter();
     if found.next().flatten().is_some() {
@@ -262,8 +281,12 @@ fn taken(record: &DeviceRecord, found: Vec<Option<Stored>>) -> Result<EnrolError
     {
         return decode_owner(&owner.value).map(EnrolError::EkTaken);
     }
+    let psks = record.psk.digests().count();
+    if let Some(owner) = found.by_ref().take(psks).flatten().next() {
+        return decode_owner(&owner.value).map(EnrolError::PskTaken);
+    }
     match found.flatten().next() {
-        Some(owner) => decode_owner(&owner.value).map(EnrolError::PskTaken),
+        Some(owner) => decode_owner(&owner.value).map(EnrolError::CertificateTaken),
         // A backend that reports a conflict and shows none contradicts itself.
         None => Err(Unreadable::Malformed("a conflict without a cause".to_owned())),
     }

@@ -1,6 +1,6 @@
 //! The registry at one moment, immutable: what the gate decides from.
 //!
-//! Owns: the answer to "whose is this PSK digest, and may it be used now". Pure: the time is an argument.
+//! Owns: the answer to "whose is this PSK digest or client certificate, and may it be used now". Pure: the time is an argument.
 //! Refuses: nothing by itself; it says [`Lookup`], with a reason for the operator that must not reach a client.
 //! An attacker controls the digest. One hash look-up and one array access answer it, whatever the answer.
 //! A device is found only where the index and its record agree.
@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use domain::{DeviceId, FleetName, PolicyName, PskDigest, UnixTime};
+use domain::{CertificateKeyDigest, DeviceId, FleetName, PolicyName, PskDigest, UnixTime};
 
 use crate::{
     Revision, Versioned,
@@ -82,6 +82,9 @@ pub enum Unusable {
     /// The key was replaced; it is not, or no longer, one of the device's.
     #[error("the pre-shared key was replaced")]
     PskEnded,
+    /// The client certificate was replaced; it is no longer the device's.
+    #[error("the client certificate was replaced")]
+    CertificateEnded,
 }
 
 /// Whose a PSK digest is.
@@ -101,12 +104,14 @@ pub enum Lookup<'a> {
 }
 
 static PSK_ENDED: Unusable = Unusable::PskEnded;
+static CERTIFICATE_ENDED: Unusable = Unusable::CertificateEnded;
 
 /// The registry of a fleet at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     pub(crate) devices: Vec<(DeviceId, Result<Arc<Entry>, Unusable>)>,
     pub(crate) psks: HashMap<PskDigest, Slot>,
+    pub(crate) certificates: HashMap<CertificateKeyDigest, Certified>,
     pub(crate) seen: BTreeMap<DeviceId, Versioned<SeenRecord>>,
     pub(crate) spent: BTreeMap<DeviceId, Versioned<SpentRecord>>,
     pub(crate) strays: Vec<String>,
@@ -117,6 +122,13 @@ pub struct Snapshot {
 pub(crate) struct Slot {
     pub(crate) device: usize,
     pub(crate) good: Good,
+}
+
+/// Where a client certificate's key leads: a place in `devices`, and whether the record there names it too.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Certified {
+    pub(crate) device: usize,
+    pub(crate) named: bool,
 }
 
 /// How long a PSK digest is good.
@@ -151,6 +163,9 @@ impl Snapshot {
         for record in devices {
             for digest in record.psk.digests() {
                 put(Key::Psk(*digest), record.device.as_str().into());
+            }
+            if let Some(digest) = &record.client_certificate {
+                put(Key::Certificate(*digest), record.device.as_str().into());
             }
             put(
                 Key::Device(record.device.clone()),
@@ -187,6 +202,23 @@ impl Snapshot {
                 why: &PSK_ENDED,
             },
             Ok(entry) => Lookup::Found(entry),
+        }
+    }
+
+    /// Whose the client certificate with this key is.
+    #[must_use]
+    pub fn find_certificate(&self, key: &CertificateKeyDigest) -> Lookup<'_> {
+        let Some(certified) = self.certificates.get(key) else {
+            return Lookup::Unknown;
+        };
+        match self.devices.get(certified.device) {
+            None => Lookup::Unknown,
+            Some((device, Err(why))) => Lookup::Unusable { device, why },
+            Some((device, Ok(_))) if !certified.named => Lookup::Unusable {
+                device,
+                why: &CERTIFICATE_ENDED,
+            },
+            Some((_, Ok(entry))) => Lookup::Found(entry),
         }
     }
 

@@ -9,13 +9,13 @@ use std::{
     sync::Arc,
 };
 
-use domain::{DeviceId, PolicyName, PskDigest};
+use domain::{CertificateKeyDigest, DeviceId, PolicyName, PskDigest};
 
 use crate::{
     Versioned,
     key::{Key, Keyspace},
     record::{DeviceRecord, DeviceState, PolicyRecord, SeenRecord, SpentRecord, Unreadable, decode},
-    snapshot::{Entry, Good, Slot, Snapshot, Unusable},
+    snapshot::{Certified, Entry, Good, Slot, Snapshot, Unusable},
     store::{Row, Stored},
 };
 
@@ -51,6 +51,7 @@ pub(crate) struct View {
 struct Found {
     devices: BTreeMap<DeviceId, Read<Arc<DeviceRecord>>>,
     psks: HashMap<PskDigest, DeviceId>,
+    certificates: HashMap<CertificateKeyDigest, DeviceId>,
     policies: BTreeMap<PolicyName, Read<Arc<PolicyRecord>>>,
     seen: BTreeMap<DeviceId, Read<Versioned<SeenRecord>>>,
     spent: BTreeMap<DeviceId, Read<Versioned<SpentRecord>>>,
@@ -91,7 +92,14 @@ impl View {
         match self.keys.parse(text) {
             Some(Key::Device(id)) => self.device(id, stored),
             Some(Key::Policy(name)) => self.policy(name, stored),
-            Some(Key::Psk(digest)) => self.psk(text, digest, stored),
+            Some(Key::Psk(digest)) => {
+                let owner = self.owner(text, stored);
+                put(&mut self.found.psks, digest, owner);
+            }
+            Some(Key::Certificate(digest)) => {
+                let owner = self.owner(text, stored);
+                put(&mut self.found.certificates, digest, owner);
+            }
             Some(Key::Seen(id)) => return self.seen(id, stored),
             Some(Key::Spent(id)) => return self.spent(id, stored),
             Some(Key::Ek(_)) => return Effect::Nothing,
@@ -124,15 +132,13 @@ impl View {
         self.found.policies.insert(name, record);
     }
 
-    fn psk(&mut self, text: &str, digest: PskDigest, stored: Option<Stored>) {
-        self.found.psks.remove(&digest);
-        let Some(stored) = stored else { return };
-        match decode_owner(&stored.value) {
-            Ok(device) => {
-                self.found.psks.insert(digest, device);
-            }
-            Err(_) => self.stray(text, true),
+    /// Whom an index key names. What names nobody is a stray.
+    fn owner(&mut self, text: &str, stored: Option<Stored>) -> Option<DeviceId> {
+        let owner = decode_owner(&stored?.value);
+        if owner.is_err() {
+            self.stray(text, true);
         }
+        owner.ok()
     }
 
     fn seen(&mut self, id: DeviceId, stored: Option<Stored>) -> Effect {
@@ -190,6 +196,7 @@ impl View {
             .devices
             .keys()
             .chain(self.found.psks.values())
+            .chain(self.found.certificates.values())
             .cloned()
             .collect();
         let mut before = std::mem::take(&mut self.entries);
@@ -211,8 +218,15 @@ impl View {
             let good = self.good(owner, digest);
             Some((*digest, Slot { device, good }))
         });
+        let certificates = self.found.certificates.iter().filter_map(|(digest, owner)| {
+            let device = devices.binary_search_by(|(id, _)| id.cmp(owner)).ok()?;
+            let record = self.found.devices.get(owner).and_then(|read| read.as_ref().ok());
+            let named = record.is_some_and(|record| record.client_certificate.as_ref() == Some(digest));
+            Some((*digest, Certified { device, named }))
+        });
         Arc::new(Snapshot {
             psks: psks.collect(),
+            certificates: certificates.collect(),
             seen: self
                 .found
                 .seen
@@ -330,6 +344,14 @@ fn raise<K: Clone + Eq + std::hash::Hash>(highest: &mut HashMap<K, u64>, key: &K
             highest.insert(key.clone(), found);
         }
     }
+}
+
+/// Sets what a key leads to, or that it leads nowhere.
+fn put<K: Eq + std::hash::Hash>(index: &mut HashMap<K, DeviceId>, key: K, owner: Option<DeviceId>) {
+    match owner {
+        Some(owner) => index.insert(key, owner),
+        None => index.remove(&key),
+    };
 }
 
 /// Puts the [`Arc`]s of before in the place of equal ones.

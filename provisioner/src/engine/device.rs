@@ -163,6 +163,7 @@ async fn enrol(
         policy: plan.target.policy.clone(),
         profile: plan.target.profile.clone(),
         psk: PskSlots::only(checked.psk),
+        client_certificate: None,
         tpm: bound
             .zip(plan.target.tpm())
             .map(|(bound, target)| identity(bound, target)),

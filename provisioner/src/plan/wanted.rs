@@ -226,6 +226,7 @@ pub(crate) fn policy_record(policy: &Policy) -> PolicyRecord {
         endpoints: policy.endpoints.clone(),
         options: policy.options.clone(),
         limits: policy.limits,
+        client_certificate: None,
         session_ttl: policy.session_ttl.as_secs(),
         evidence: policy.evidence.clone(),
     }

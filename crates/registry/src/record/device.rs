@@ -1,8 +1,8 @@
 //! A device: who it is, how it is known, and what became of it.
 
 use domain::{
-    CertificateDigest, DeviceId, EkDigest, PolicyName, ProfileName, PskDigest, TpmName, TpmPublic, UnixTime,
-    VolumeKeyDigest,
+    CertificateDigest, CertificateKeyDigest, DeviceId, EkDigest, PolicyName, ProfileName, PskDigest, TpmName,
+    TpmPublic, UnixTime, VolumeKeyDigest,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ pub struct DeviceRecord {
     pub profile: ProfileName,
     /// The digests that find it.
     pub psk: PskSlots,
+    /// The key of its TLS client certificate. It counts where the device's policy looks at certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<CertificateKeyDigest>,
     /// Its TPM, bound by credential activation. Absent: no evidence can come from this device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tpm: Option<TpmIdentity>,

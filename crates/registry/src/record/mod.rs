@@ -17,7 +17,7 @@ pub(crate) use decode::{decode, encode};
 
 pub use decode::{MAX_RECORD_LEN, Unreadable, Version1};
 pub use device::{CertifiedTpm, DeviceRecord, DeviceState, EkTrust, PreviousPsk, PskSlots, TpmIdentity};
-pub use policy::{PolicyRecord, SESSION_TTL_MAX, SESSION_TTL_MIN};
+pub use policy::{CertificateRule, PolicyRecord, SESSION_TTL_MAX, SESSION_TTL_MIN};
 pub use seen::SeenRecord;
 pub use spent::{Day, SpentRecord};
 

@@ -36,9 +36,22 @@ pub struct PolicyRecord {
     /// How long a session lasts, in seconds, [`SESSION_TTL_MIN`] to [`SESSION_TTL_MAX`].
     #[serde(deserialize_with = "session_ttl")]
     pub session_ttl: u64,
+    /// What the device's TLS client certificate counts for. Absent: it is not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<CertificateRule>,
     /// What a quote must show. Absent: the pre-shared key alone is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<DeclaredPolicy>,
+}
+
+/// What a TLS client certificate counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CertificateRule {
+    /// It stands in for the pre-shared key, where the policy wants no evidence: evidence is bound to that key.
+    Accepted,
+    /// It is needed beside the pre-shared key.
+    Required,
 }
 
 impl PolicyRecord {
@@ -148,7 +161,7 @@ mod tests {
         );
         assert!(record.options.is_none() && record.limits.is_none());
         let json = serde_json::to_string(&record).unwrap();
-        for key in ["endpoints", "options", "limits"] {
+        for key in ["endpoints", "options", "limits", "client_certificate"] {
             assert!(!json.contains(key), "{key} is written though it says nothing");
         }
     }
@@ -174,6 +187,8 @@ mod tests {
             r#""options":{"refuse":["everything"]}"#,
             r#""limits":{"streams":0}"#,
             r#""quota":{}"#,
+            r#""client_certificate":"optional""#,
+            r#""client_certificate":true"#,
         ] {
             assert!(matches!(read(&with(bad)), Err(Unreadable::Malformed(_))), "{bad}");
         }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use domain::{
-    CertificateDigest, EkDigest, Endpoint, HashAlg, Limits, OptionRules, Part, PcrIndex, PcrValue, PskDigest,
-    TpmName, TpmPublic, UnixTime, VolumeKeyDigest,
+    CertificateDigest, CertificateKeyDigest, EkDigest, Endpoint, HashAlg, Limits, OptionRules, Part,
+    PcrIndex, PcrValue, PskDigest, TpmName, TpmPublic, UnixTime, VolumeKeyDigest,
     usage::{KeepAliveRange, REQUESTS_PER_MINUTE_MAX, STREAMS_MAX, TOKENS_PER_DAY_MAX},
 };
 use evidence::{DeclaredPolicy, GoldenSet, Mix};
@@ -63,13 +63,14 @@ prop_compose! {
         previous in option::of((digest(PskDigest::from_bytes), time())),
         tpm in option::of(tpm()),
         measured_boot in any::<bool>(),
-        volume_key in option::of(digest(VolumeKeyDigest::from_bytes)),
+        (volume_key, client_certificate) in
+            (option::of(digest(VolumeKeyDigest::from_bytes)), option::of(digest(CertificateKeyDigest::from_bytes))),
         (wireguard, generation, enrolled_at) in (option::of("[ -~]{0,128}"), any::<u64>(), time()),
     ) -> DeviceRecord {
         let previous = previous.map(|(digest, until)| PreviousPsk { digest, until });
         let psk = PskSlots { current, previous };
         DeviceRecord {
-            version: Version1, device, state, policy, profile, psk, tpm, measured_boot, volume_key, wireguard,
+            version: Version1, device, state, policy, profile, psk, client_certificate, tpm, measured_boot, volume_key, wireguard,
             generation, enrolled_at,
         }
     }
@@ -153,8 +154,9 @@ prop_compose! {
         limits in limits(),
         session_ttl in SESSION_TTL_MIN..=SESSION_TTL_MAX,
         evidence in option::of(evidence()),
+        client_certificate in option::of(prop_oneof![Just(CertificateRule::Accepted), Just(CertificateRule::Required)]),
     ) -> PolicyRecord {
-        PolicyRecord { version: Version1, revision, models, endpoints: endpoints.map(|list| list.into_iter().collect::<BTreeSet<_>>()), options, limits, session_ttl, evidence }
+        PolicyRecord { version: Version1, revision, models, endpoints: endpoints.map(|list| list.into_iter().collect::<BTreeSet<_>>()), options, limits, client_certificate, session_ttl, evidence }
     }
 }
 

@@ -130,6 +130,7 @@ pub(crate) fn device(name: &str) -> DeviceRecord {
         policy: policy_name(),
         profile: "kiosk-vm".parse().unwrap(),
         psk: PskSlots::only(psk(name)),
+        client_certificate: None,
         tpm: Some(TpmIdentity {
             ek: EkDigest::of(name.as_bytes()),
             ek_certificate: None,
@@ -158,6 +159,7 @@ pub(crate) fn policy(revision: u64) -> PolicyRecord {
         endpoints: None,
         options: domain::OptionRules::default(),
         limits: domain::Limits::default(),
+        client_certificate: None,
         session_ttl: 600,
         evidence: Some(DeclaredPolicy::exact(HashAlg::Sha256, BTreeMap::from([(seven, value)])).unwrap()),
     }

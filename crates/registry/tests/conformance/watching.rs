@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::{DeviceId, PskDigest, UnixTime};
+use domain::{CertificateKeyDigest, DeviceId, PskDigest, UnixTime};
 use registry::{
     DeviceRecord, DeviceState, Entry, Lookup, PreviousPsk, Snapshot, Unreadable, Unusable, Update,
 };
@@ -293,4 +293,38 @@ pub(crate) async fn removed_keys_are_noticed(bench: &Bench) {
     assert_eq!(snapshot.find(&psk("b"), NOW), Lookup::Unknown);
     bench.remove_raw("policies/kiosk");
     snapshot_where(&mut watch, |s| s.entries().count() == 0).await;
+}
+
+pub(crate) async fn a_replaced_client_certificate_ends_at_once(bench: &Bench) {
+    let key = |name: &str| CertificateKeyDigest::of(name.as_bytes());
+    bench.with_devices(&["a"]).await;
+    let mut watch = bench.registry.watch().await.unwrap();
+    edit(&*bench.registry, "a", |r| r.client_certificate = Some(key("one"))).await;
+    let is = |s: &Snapshot, name| matches!(s.find_certificate(&key(name)), Lookup::Found(e) if e.record.device == id("a"));
+    let snapshot = snapshot_where(&mut watch, |s| is(s, "one")).await;
+    assert!(matches!(snapshot.find_certificate(&key("two")), Lookup::Unknown));
+    edit(&*bench.registry, "a", |r| r.client_certificate = Some(key("two"))).await;
+    let snapshot = snapshot_where(&mut watch, |s| is(s, "two")).await;
+    let ended = Unusable::CertificateEnded;
+    assert!(matches!(snapshot.find_certificate(&key("one")), Lookup::Unusable { why, .. } if *why == ended));
+    edit(&*bench.registry, "a", |r| r.state = DeviceState::Suspended).await;
+    let off = Unusable::Suspended;
+    snapshot_where(
+        &mut watch,
+        |s| matches!(s.find_certificate(&key("two")), Lookup::Unusable { why, .. } if *why == off),
+    )
+    .await;
+    // An index key that names no device, or one that does not name it back, finds none.
+    bench.put_raw(&format!("cert/{}", key("three")), "not a device");
+    bench.put_raw(&format!("cert/{}", key("four")), "a");
+    let snapshot = snapshot_where(&mut watch, |s| !s.strays().is_empty()).await;
+    assert!(matches!(
+        snapshot.find_certificate(&key("three")),
+        Lookup::Unknown
+    ));
+    bench.remove_raw(&format!("cert/{}", key("two")));
+    snapshot_where(&mut watch, |s| {
+        matches!(s.find_certificate(&key("two")), Lookup::Unknown)
+    })
+    .await;
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use domain::{EkDigest, PskDigest, TpmName, TpmPublic, UnixTime};
-use registry::{DeviceRecord, DeviceState, EnrolError, PreviousPsk, Registry, Revision, WriteError};
+use domain::{CertificateKeyDigest, EkDigest, PskDigest, TpmName, TpmPublic, UnixTime};
+use registry::{
+    DeviceRecord, DeviceState, EnrolError, PreviousPsk, Registry, Revision, Versioned, WriteError,
+};
 use tokio::task::JoinSet;
 
 use crate::common::{Bench, device, edit, id, policy, policy_name, psk, seen, spent};
@@ -320,4 +322,51 @@ pub(crate) async fn nothing_is_written_that_no_reader_takes(bench: &Bench) {
     record.generation = 2;
     let refused = registry.update_device(record, revision).await;
     assert!(matches!(refused, Err(WriteError::Unreadable(_))));
+}
+
+pub(crate) async fn a_client_certificate_is_one_devices_for_good(bench: &Bench) {
+    let registry = &*bench.registry;
+    let key = |name: &str| CertificateKeyDigest::of(name.as_bytes());
+    let with = |name: &str, certificate: &str| DeviceRecord {
+        client_certificate: Some(key(certificate)),
+        ..device(name)
+    };
+    registry.enrol(with("a", "one")).await.unwrap();
+    let refused = registry.enrol(with("b", "one")).await;
+    assert!(matches!(refused, Err(EnrolError::CertificateTaken(by)) if by == id("a")));
+    assert_eq!(registry.device(&id("b")).await.unwrap(), None);
+    // What was refused took nothing: neither its PSK nor its EK.
+    registry.enrol(with("b", "two")).await.unwrap();
+    let change = |stored: &Versioned<DeviceRecord>, certificate: &str| {
+        let mut record = stored.value.clone();
+        record.generation += 1;
+        record.client_certificate = Some(key(certificate));
+        record
+    };
+    let stored = registry.device(&id("b")).await.unwrap().unwrap();
+    let refused = registry
+        .update_device(change(&stored, "one"), stored.revision)
+        .await;
+    assert!(matches!(refused, Err(WriteError::CertificateTaken(by)) if by == id("a")));
+    let mut both = change(&stored, "one");
+    both.psk.current = psk("a");
+    let refused = registry.update_device(both, stored.revision).await;
+    assert!(matches!(refused, Err(WriteError::PskTaken(by)) if by == id("a")));
+    registry
+        .update_device(change(&stored, "three"), stored.revision)
+        .await
+        .unwrap();
+    let refused = registry
+        .update_device(change(&stored, "four"), stored.revision)
+        .await;
+    assert!(matches!(refused, Err(WriteError::Stale { .. })));
+    // An ended one never comes back, and an edit of something else keeps the one that is there.
+    let stored = registry.device(&id("b")).await.unwrap().unwrap();
+    let refused = registry
+        .update_device(change(&stored, "two"), stored.revision)
+        .await;
+    assert!(matches!(refused, Err(WriteError::CertificateTaken(by)) if by == id("b")));
+    edit(registry, "b", |r| r.measured_boot = true).await;
+    let stored = registry.device(&id("b")).await.unwrap().unwrap().value;
+    assert_eq!(stored.client_certificate, Some(key("three")));
 }

@@ -97,6 +97,7 @@ fn record() -> DeviceRecord {
         policy: "kiosk".parse().unwrap(),
         profile: "kiosk-vm".parse().unwrap(),
         psk: PskSlots::only(PskDigest::of(b"psk")),
+        client_certificate: None,
         tpm: Some(TpmIdentity {
             ek: EkDigest::of(b"ek"),
             ek_certificate: None,
