@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::{CertificateKeyDigest, FleetRoot};
 use http::{HeaderMap, Method};
-use protocol::{FleetKeys, KeyRing, Refusal, credentials, headers};
+use protocol::{FleetKeys, KeyRing, Refusal, headers};
 use registry::{CertificateRule, DeviceRecord, DeviceState, Snapshot};
 
 use super::*;
@@ -238,7 +238,7 @@ fn every_other_certificate_is_as_none_to_the_client_and_named_to_the_operator() 
         );
     }
     // Whatever of ours comes beside it, it is a request that lacks its key.
-    for name in credentials::STRIPPED.clone() {
+    for name in STRIPPED.clone() {
         let mut fields = HeaderMap::new();
         fields.insert(name.clone(), "".parse().unwrap());
         let head = Head {
