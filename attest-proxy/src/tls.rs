@@ -5,7 +5,11 @@
 //! Limits: no revocation lists: a device is suspended, or given another certificate, in the registry. With a `client-ca`
 //! no session is resumed, because what was verified would not be verified again.
 
-use std::{fmt, io, path::PathBuf, sync::Arc};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use domain::CertificateKeyDigest;
 use rustls::{
@@ -76,7 +80,7 @@ pub enum TlsError {
 pub fn load(tls: &Tls, http2: bool) -> Result<Acceptor, TlsError> {
     let chain = certificates("the certificate", &tls.cert)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(failed("the key", &tls.key))?;
-    let verifier = tls.client_ca.as_ref().map(verifier).transpose()?;
+    let verifier = tls.client_ca.as_deref().map(verifier).transpose()?;
     let resumes = verifier.is_none();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -110,9 +114,9 @@ pub fn client_key(connection: &ServerConnection) -> Option<CertificateKeyDigest>
 }
 
 /// Judges client certificates by the CAs in a file. A client may have none.
-fn verifier(path: &PathBuf) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+fn verifier(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let failed = |why: &dyn fmt::Display| TlsError::ClientCa {
-        path: path.clone(),
+        path: path.to_owned(),
         why: why.to_string(),
     };
     let mut roots = RootCertStore::empty();
@@ -126,17 +130,34 @@ fn verifier(path: &PathBuf) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
         .map_err(|e: VerifierBuilderError| failed(&e))
 }
 
-fn certificates(what: &'static str, path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(failed(what, path))?;
     if read.is_empty() {
-        return Err(TlsError::NoCertificate(path.clone()));
+        return Err(TlsError::NoCertificate(path.to_owned()));
     }
     Ok(read)
 }
 
-fn failed(what: &'static str, path: &PathBuf) -> impl FnOnce(pem::Error) -> TlsError {
-    let path = path.clone();
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(pem::Error) -> TlsError {
+    let path = path.to_owned();
     move |source| TlsError::Pem { what, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_ca_that_is_none_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        assert!(matches!(verifier(&path), Err(TlsError::Pem { .. })));
+        std::fs::write(&path, "no PEM").unwrap();
+        assert!(matches!(verifier(&path), Err(TlsError::NoCertificate(_))));
+        let junk = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        std::fs::write(&path, junk).unwrap();
+        assert!(matches!(verifier(&path), Err(TlsError::ClientCa { .. })));
+    }
 }

@@ -416,6 +416,7 @@ impl Sim {
             query: None,
             target: "/api/chat",
             headers: fields,
+            certificate: None,
         };
         let world = World {
             view: self.alive.then_some(&self.view),

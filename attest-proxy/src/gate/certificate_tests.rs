@@ -8,12 +8,10 @@ use protocol::{FleetKeys, KeyRing, Refusal, headers};
 use registry::{CertificateRule, DeviceRecord, DeviceState, Snapshot};
 
 use super::*;
-use crate::gate::{Site, decide};
-
-#[path = "../../tests/common/forge.rs"]
-mod forge;
-
-use forge::START;
+use crate::gate::{
+    Site, decide,
+    tests::forge::{self, START},
+};
 
 fn key(name: &str) -> CertificateKeyDigest {
     CertificateKeyDigest::of(name.as_bytes())

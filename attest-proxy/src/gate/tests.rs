@@ -16,7 +16,7 @@ use super::*;
 use crate::view::View;
 
 #[path = "../../tests/common/forge.rs"]
-mod forge;
+pub(super) mod forge;
 
 use forge::{START, Tpm};
 
