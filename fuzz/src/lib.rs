@@ -11,6 +11,8 @@ mod appraisal;
 mod eventlog;
 #[path = "../../crates/evidence/tests/it/forge/mod.rs"]
 mod forge;
+#[allow(dead_code, reason = "the proxy has further uses for its own files")]
+mod gate;
 mod listener;
 mod luks;
 mod offline;
@@ -26,6 +28,7 @@ pub mod vector;
 
 pub use appraisal::{certificates, evidence, keys};
 pub use eventlog::{event_log, uefi_variable};
+pub use gate::{request_head, stream_count};
 pub use listener::proxy_header;
 pub use luks::{around, file_system, otp_token, tpm2_token, volume_header};
 pub use offline::offline;

@@ -37,7 +37,29 @@ pub fn write(folder: &Path) -> Result<(), Box<dyn Error>> {
     of_event_logs(folder)?;
     of_volumes(folder)?;
     of_proxies(folder)?;
+    of_gate(folder)?;
     of_protocol(folder)
+}
+
+/// Heads with and without a body, and answers of each kind.
+fn of_gate(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let heads = [
+        "GET /api/version HTTP/1.1\r\nHost: a\r\nX-Pre-Shared-Key: k\r\n\r\n",
+        "POST /api/chat HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
+        "POST /api/chat HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    ];
+    for (nth, head) in heads.iter().enumerate() {
+        put(folder, "request_head", &nth.to_string(), head.as_bytes())?;
+    }
+    let answers = [
+        "\0{\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}",
+        "\u{1}{\"done\":false}\n{\"done\":true,\"prompt_eval_count\":26,\"eval_count\":298}\n",
+        "\u{2}data: {\"message\":{\"usage\":{\"input_tokens\":1,\"output_tokens\":2}}}\n\n",
+    ];
+    for (nth, answer) in answers.iter().enumerate() {
+        put(folder, "stream_count", &nth.to_string(), answer.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Headers of both versions of the PROXY protocol.
