@@ -87,7 +87,8 @@ async fn bystander(address: SocketAddr, nth: usize) -> Result<(), String> {
         .send(&request("POST", "/api/chat", &psk("plain"), &body))
         .await;
     let answer = connection.answer("POST").await.ok_or("no answer")?;
-    let own = answer.status == 200 && answer.json()["asked"] == nth.to_string();
+    let mark = nth.to_string();
+    let own = answer.status == 200 && answer.json()["asked"] == mark;
     if own { Ok(()) } else { Err(format!("{answer:?}")) }
 }
 

@@ -109,7 +109,7 @@ fn stock_clients_work_and_understand_refusals() {
         "may not use this model",
     );
     assert_eq!(got["openai two keys"]["status"], json!(400));
-    assert_eq!(got.len(), 39, "{:?}", got.keys());
+    assert_eq!(got.len(), 38, "{:?}", got.keys());
 
     let got = call(&line, Command::new("node").arg(folder.join("call.mjs")));
     assert_eq!(got["js list"], json!([MODEL]));
