@@ -211,7 +211,8 @@ async fn ask<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
     let code = ["psk-missing", "psk-unknown", "evidence-missing"]
         .iter()
         .find(|code| text.contains(**code));
-    Some(format!("{} {}", &text[9..12], code.unwrap_or(&"")))
+    let status = text.split(' ').nth(1)?;
+    Some(format!("{status} {}", code.unwrap_or(&"")))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -295,7 +296,7 @@ async fn a_certificate_ends_with_its_device_its_record_and_its_ca() {
     edit(&*bench.registry, "plain", |d| d.state = DeviceState::Active).await;
     bench.becomes(&plain, &[], "200 ").await;
     edit(&*bench.registry, "both", |d| {
-        d.client_certificate = Some(renewed.digest())
+        d.client_certificate = Some(renewed.digest());
     })
     .await;
     bench.becomes(&renewed, &psk("both"), "200 ").await;

@@ -499,7 +499,7 @@ impl Sim {
             let demanded = self.policy(device).evidence.is_some();
             match &got {
                 Ok((_, Grant::Upstream(_, Proof::Quoted(_)))) => {
-                    assert!(demanded && good, "a nonce that is none")
+                    assert!(demanded && good, "a nonce that is none");
                 }
                 Ok((_, Grant::Upstream(_, Proof::NotDemanded))) => assert!(!demanded, "a debt was forgiven"),
                 Ok((_, other)) => panic!("{other:?}"),

@@ -272,8 +272,11 @@ mod tests {
 
     use super::*;
 
+    /// What a text is as a digest, as a signature, and as a signature's input.
+    type Read = (Option<Vec<u8>>, Option<Vec<u8>>, Option<(UnixTime, [u8; 16])>);
+
     /// What the readers say without the short way.
-    fn by_parser(text: &str) -> (Option<Vec<u8>>, Option<Vec<u8>>, Option<(UnixTime, [u8; 16])>) {
+    fn by_parser(text: &str) -> Read {
         let parsed = || read_canonical("field", text).ok();
         let input = match parsed().and_then(|d| only_member(d, LABEL)) {
             Some(ListEntry::InnerList(list)) if covers_the_contract(&list) => read_params(&list),
