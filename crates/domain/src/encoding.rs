@@ -17,6 +17,19 @@ pub mod b64 {
         serializer.serialize_str(&BASE64.encode(bytes.as_ref()))
     }
 
+    /// The bytes of a text in the one spelling that they have: padded, with no stray bits, and padding nowhere but at its
+    /// end. `BASE64` alone would take texts that were put together of padded ones.
+    #[must_use]
+    pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
+        let end = text.len().saturating_sub(2);
+        let padded_within = text.iter().take(end).any(|byte| *byte == b'=');
+        if padded_within {
+            None
+        } else {
+            BASE64.decode(text).ok()
+        }
+    }
+
     /// Reads base64 text into anything that is made from a byte vector.
     ///
     /// # Errors
@@ -25,9 +38,25 @@ pub mod b64 {
         deserializer: D,
     ) -> Result<T, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
-        let bytes = BASE64
-            .decode(text.as_bytes())
-            .map_err(|_| D::Error::custom("not padded base64"))?;
+        let bytes = decode(text.as_bytes()).ok_or_else(|| D::Error::custom("not padded base64"))?;
         T::try_from(bytes).map_err(|_| D::Error::custom("wrong number of bytes"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::b64::decode;
+
+    #[test]
+    fn bytes_have_one_spelling() {
+        assert_eq!(decode(b"YQ=="), Some(b"a".to_vec()));
+        assert_eq!(decode(b"YWI="), Some(b"ab".to_vec()));
+        assert_eq!(decode(b""), Some(Vec::new()));
+        // Two padded texts in a row, stray bits, padding that is missing or too much, a line break.
+        for other in [
+            "YQ==YQ==", "YWI=YQ==", "YQ==YWJj", "YR==", "YQ", "YQ=", "YWJj====", "YQ==\n", "=",
+        ] {
+            assert_eq!(decode(other.as_bytes()), None, "{other}");
+        }
     }
 }

@@ -53,11 +53,10 @@ pub fn bytes(value: &[u8]) -> String {
 /// # Errors
 /// Anything else: another type of item, parameters, spaces, base64 in another spelling.
 pub fn parse_bytes(value: &[u8]) -> Result<Vec<u8>, NotBytes> {
-    // `BASE64` takes no spelling but the one that it writes: padded, and with no stray bits.
     value
         .strip_prefix(b":")
         .and_then(|rest| rest.strip_suffix(b":"))
-        .and_then(|text| data_encoding::BASE64.decode(text).ok())
+        .and_then(domain::encoding::b64::decode)
         .ok_or(NotBytes)
 }
 
@@ -83,6 +82,7 @@ mod tests {
             b":YWI:",
             b":YW I=:",
             b":YWJ=:",
+            b":YQ==YQ==:",
             b":YW-_:",
             b"\"abc\"",
             b"abc",

@@ -4,8 +4,7 @@
 //! the parameters, say) goes to the parser, which alone tells what is wrong. What is read here the parser would read alike: a
 //! property of `verify`'s tests. An attacker controls every byte.
 
-use data_encoding::BASE64;
-use domain::{Sha256Digest, UnixTime};
+use domain::{Sha256Digest, UnixTime, encoding::b64};
 
 use super::{ALG, COMPONENTS, DIGEST_ALG, LABEL, MAX_HEADER_LEN, TAG};
 
@@ -28,7 +27,7 @@ pub(super) fn signature(text: &str) -> Option<Vec<u8>> {
 
 fn bytes(text: &str) -> Option<Vec<u8>> {
     let text = text.strip_prefix("=:")?.strip_suffix(':')?;
-    BASE64.decode(text.as_bytes()).ok()
+    b64::decode(text.as_bytes())
 }
 
 /// `sbx=(components);created=..;nonce="..";alg="ed25519";tag="signalbox"`: time, nonce, and all behind the first `=`.
@@ -47,7 +46,7 @@ pub(super) fn input(text: &str) -> Option<(UnixTime, [u8; 16], &str)> {
         .strip_prefix(ALG)?
         .strip_prefix("\";tag=\"")?
         .strip_prefix(TAG)?;
-    let nonce = BASE64.decode(nonce.as_bytes()).ok()?.try_into().ok()?;
+    let nonce = b64::decode(nonce.as_bytes())?.try_into().ok()?;
     (end == "\"").then_some((seconds(created)?, nonce, params))
 }
 

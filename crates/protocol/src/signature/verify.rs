@@ -6,8 +6,7 @@
 
 use std::time::Duration;
 
-use data_encoding::BASE64;
-use domain::{Sha256Digest, UnixTime};
+use domain::{Sha256Digest, UnixTime, encoding::b64};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use sfv::{BareItem, Dictionary, FieldType as _, InnerList, ListEntry, Parser};
 
@@ -259,7 +258,7 @@ fn read_params(list: &InnerList) -> Option<(UnixTime, [u8; 16])> {
         return None;
     }
     let created = i64::from(params.get("created")?.as_integer()?);
-    let nonce = BASE64.decode(text("nonce")?.as_bytes()).ok()?;
+    let nonce = b64::decode(text("nonce")?.as_bytes())?;
     Some((
         UnixTime::from_secs(u64::try_from(created).ok()?),
         nonce.try_into().ok()?,
