@@ -32,9 +32,13 @@ await attempt("js generate", async () => (await client.generate({ model, prompt:
 await attempt("js embed", async () => (await client.embed({ model, input: ["a", "b"] })).embeddings.length);
 await attempt("js abort", async () => {
   const stream = await client.chat({ model, messages, stream: true });
+  let parts = 0;
   for await (const part of stream) {
+    parts += 1;
     stream.abort();
   }
+  // What had come already is still handed out; nothing is raised then.
+  return parts;
 });
 await attempt("js pull", async () => (await client.pull({ model })).status);
 await attempt("js other model", async () => (await client.chat({ model: "other", messages })).message.content);

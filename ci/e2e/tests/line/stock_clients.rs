@@ -123,7 +123,11 @@ fn stock_clients_work_and_understand_refusals() {
     assert_eq!(parts.concat(), answer);
     assert!(got["js generate"].is_string());
     assert_eq!(got["js embed"], json!(2));
-    assert_eq!(got["js abort"]["raised"], json!("AbortError"));
+    let aborted = &got["js abort"];
+    assert!(
+        aborted["raised"] == "AbortError" || aborted.as_u64() >= Some(1),
+        "{aborted}"
+    );
     refused(&got, "js pull", "ResponseError", 403, "path is not served");
     refused(
         &got,
