@@ -382,6 +382,7 @@ impl Plain {
 
 impl Ext4Read for Plain {
     fn read(&mut self, start: u64, buffer: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
-        Ok(Self::read(self, start, buffer)?)
+        Self::read(self, start, buffer)?;
+        Ok(crate::survey::check_blocks(start, buffer)?)
     }
 }

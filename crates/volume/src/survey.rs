@@ -94,11 +94,30 @@ pub(crate) fn walk(fs: &Ext4) -> Result<Survey, SurveyError> {
     Ok(found)
 }
 
+/// Where the superblock is, and where in it the size of blocks: the power of two by which they are larger than 1 KiB
+/// (ext4 disk layout, `s_log_block_size`).
+const SUPERBLOCK: u64 = 1024;
+const LOG_BLOCK_SIZE: std::ops::Range<usize> = 0x18..0x1c;
+/// 64 KiB, the largest that there are.
+const LARGEST_BLOCKS: u32 = 6;
+
+/// Refuses a superblock whose blocks are larger than ext4 has them: a reader that takes memory for one block would take gigabytes.
+pub(crate) fn check_blocks(start: u64, read: &[u8]) -> std::io::Result<()> {
+    let size = read.get(LOG_BLOCK_SIZE).filter(|_| start == SUPERBLOCK);
+    match size.and_then(|size| size.first_chunk::<4>()) {
+        Some(size) if u32::from_le_bytes(*size) > LARGEST_BLOCKS => {
+            Err(std::io::Error::other("blocks of more than 64 KiB"))
+        }
+        _ => Ok(()),
+    }
+}
+
 struct Reader<S>(S);
 
 impl<S: Source> Ext4Read for Reader<S> {
     fn read(&mut self, start: u64, buffer: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
-        Ok(self.0.read_at(buffer, start)?)
+        self.0.read_at(buffer, start)?;
+        Ok(check_blocks(start, buffer)?)
     }
 }
 
@@ -108,6 +127,16 @@ mod tests {
 
     use super::*;
     use crate::{ContentFile, FilesystemIds, Image};
+
+    #[test]
+    fn blocks_of_a_gigabyte_are_refused_before_memory_is_taken() {
+        let mut image = image();
+        for log in [7, 20, 21, 255] {
+            image[1024 + 0x18] = log;
+            let error = survey(image.clone()).unwrap_err();
+            assert!(format!("{error:?}").contains("64 KiB"), "{log}: {error:?}");
+        }
+    }
 
     fn image() -> Vec<u8> {
         let files = ["/psk", "/a/b/c"].map(|path| ContentFile {
