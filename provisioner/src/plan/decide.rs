@@ -161,6 +161,8 @@ pub(crate) fn policy_step(
     };
     let as_stored = PolicyRecord {
         revision: value.revision,
+        // No manifest can say it yet: whoever put it into the registry must not lose it to an edit of something else.
+        client_certificate: value.client_certificate,
         ..wanted
     };
     if as_stored == value {

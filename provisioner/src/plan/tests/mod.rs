@@ -325,6 +325,17 @@ fn a_policy_that_differs_rises_by_one() {
         Some(Versioned { value, revision })
     };
     assert!(policy_step(name, wanted.clone(), stored(4)).is_none());
+    // What no manifest can say stays as it is, beside an edit of the rest too.
+    let mut ruled = stored(4).unwrap();
+    ruled.value.client_certificate = Some(registry::CertificateRule::Required);
+    assert!(policy_step(name, wanted.clone(), Some(ruled.clone())).is_none());
+    ruled.value.session_ttl = 61;
+    let edited = policy_step(name, wanted.clone(), Some(ruled)).unwrap().record;
+    assert_eq!(
+        edited.client_certificate,
+        Some(registry::CertificateRule::Required)
+    );
+    assert_eq!((edited.revision, edited.session_ttl), (5, wanted.session_ttl));
     let with = |parts: Mix| {
         let mut other = wanted.clone();
         other.evidence = Some(DeclaredPolicy::new(HashAlg::Sha256, parts, false).unwrap());
