@@ -11,7 +11,12 @@ use serde::Serialize;
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
-    audit, config::Settings, follow::chain, keys, registry_options, tls, upstream::Upstream, view::View,
+    audit,
+    config::Settings,
+    follow::chain,
+    keys, registry_options, tls,
+    upstream::{Trust, Upstream},
+    view::View,
 };
 
 /// How long the registry's first answer may take.
@@ -49,13 +54,24 @@ pub async fn run(settings: &Settings) -> Vec<Finding> {
         findings.push(finding("collector", reached));
     }
     findings.push(finding("registry", registry(settings).await));
-    let upstream = Upstream::new(&settings.upstreams, &settings.limits);
+    let trust = match Trust::read(settings.upstreams.tls.as_ref()) {
+        Ok(trust) => trust,
+        Err(error) => {
+            // Nobody would be believed: the servers are not to blame.
+            findings.push(finding("upstream tls", Err(error.to_string())));
+            return findings;
+        }
+    };
+    if let Some(tls) = &settings.upstreams.tls {
+        findings.push(finding("upstream tls", Ok(tls.ca.display().to_string())));
+    }
+    let upstream = Upstream::new(&settings.upstreams, trust, &settings.limits);
     let found = upstream.round().await;
     if found.is_empty() {
         findings.push(finding("upstream", Err("no name has an address".into())));
     }
     for (server, result) in found {
-        let result = result.map(|()| format!("http://{server}"));
+        let result = result.map(|()| server.clone());
         findings.push(finding("upstream", result.map_err(|e| format!("{server}: {e}"))));
     }
     findings

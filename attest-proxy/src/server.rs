@@ -32,7 +32,7 @@ use crate::{
     service::{Keys, Proxy},
     tls::{self, Acceptor, TlsError},
     trace::Tracer,
-    upstream::Upstream,
+    upstream::{self, Upstream, UpstreamTlsError},
     wire::Peer,
 };
 
@@ -50,6 +50,9 @@ pub enum StartError {
     /// The certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// TLS towards the model servers.
+    #[error(transparent)]
+    UpstreamTls(#[from] UpstreamTlsError),
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -85,6 +88,7 @@ impl Server {
     pub async fn bind(settings: Settings, clock: Clock) -> Result<Self, StartError> {
         let Loaded { ring, storage } = keys::load(&settings)?;
         let tls = acceptor(&settings)?;
+        let trust = upstream::Trust::read(settings.upstreams.tls.as_ref())?;
         let clients = listen(settings.listen).await?;
         let operators = listen(settings.operator_listen).await?;
         // Times are whole seconds: what was issued in the running second may be from before the start.
@@ -129,7 +133,7 @@ impl Server {
             follow,
             meters,
             replays: Replays::new(started_at, REPLAY_CAPACITY),
-            upstream: Upstream::new(&settings.upstreams, &settings.limits),
+            upstream: Upstream::new(&settings.upstreams, trust, &settings.limits),
             bodies: Budget::new(settings.limits.body_memory),
             peers: settings.peers.clone(),
             limits: settings.limits.clone(),
@@ -311,6 +315,10 @@ fn reload(
 ) -> Result<(), StartError> {
     let Loaded { ring, storage } = keys::load(settings)?;
     let acceptor = acceptor(settings)?;
+    let trust = upstream::Trust::read(settings.upstreams.tls.as_ref())?;
+    if settings.upstreams.tls.is_some() {
+        proxy.upstream.renew(trust);
+    }
     proxy.keys.store(Arc::new(Keys(ring)));
     if let Some(kept) = kept {
         kept.rekey(storage.clone());

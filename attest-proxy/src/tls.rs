@@ -130,7 +130,10 @@ fn verifier(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
         .map_err(|e: VerifierBuilderError| failed(&e))
 }
 
-fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(
+    what: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(failed(what, path))?;
@@ -140,7 +143,7 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
     Ok(read)
 }
 
-fn failed(what: &'static str, path: &Path) -> impl FnOnce(pem::Error) -> TlsError {
+pub(crate) fn failed(what: &'static str, path: &Path) -> impl FnOnce(pem::Error) -> TlsError {
     let path = path.to_owned();
     move |source| TlsError::Pem { what, path, source }
 }

@@ -24,75 +24,10 @@ use common::{
     CHAT, Rig,
     client::{Connection, request},
     psk,
+    servers::{MODEL, NONE, chats, looked_at, rig, rig_of, server, until, well},
 };
 use registry::DeviceState;
 use testkit::upstream::{Gate, Received, Reply, Step, Upstream};
-
-const MODEL: &str = r#"{"models":[{"name":"smollm2:135m","model":"smollm2:135m"}]}"#;
-const NONE: &str = r#"{"models":[]}"#;
-
-/// A server that answers what every round asks, and the rest by `script`.
-fn server(
-    installed: &'static str,
-    loaded: &'static str,
-    script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
-) -> Upstream {
-    Upstream::start(move |received| match received.target.as_str() {
-        "/api/version" => Reply::json(200, r#"{"version":"0.17.1"}"#),
-        "/api/tags" => Reply::json(200, installed),
-        "/api/ps" => Reply::json(200, loaded),
-        _ => script(received),
-    })
-}
-
-fn well(received: &Received) -> Reply {
-    Reply::json(
-        200,
-        &format!("{{\"path\":\"{}\",\"done\":true}}", received.target),
-    )
-}
-
-async fn rig(servers: &[&Upstream], more: &str) -> Rig {
-    let urls: Vec<_> = servers.iter().map(|server| server.url()).collect();
-    rig_of(&urls, "", more).await
-}
-
-async fn rig_of(urls: &[String], of_each: &str, more: &str) -> Rig {
-    let mut text = String::new();
-    for url in urls {
-        text.push_str(&format!("[[upstreams]]\nurl = \"{url}\"\n{of_each}\n"));
-    }
-    looked_at(&format!("{text}{more}")).await
-}
-
-async fn looked_at(text: &str) -> Rig {
-    let rig = Rig::with(Upstream::json("{}"), text).await;
-    // Until every server was asked once: it has a list, or is known not to answer.
-    until("the first round", || {
-        let servers = rig.proxy.upstream.servers();
-        !servers.is_empty()
-            && servers
-                .iter()
-                .all(|s| s.installed.is_some() || s.standing != Standing::Well)
-    })
-    .await;
-    rig
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    for _ in 0..1000 {
-        if condition() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("waited in vain for {what}");
-}
-
-/// Requests for answers that reached a server.
-fn chats(server: &Upstream) -> usize {
-    server.received().iter().filter(|r| r.method == "POST").count()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_goes_where_its_model_is() {

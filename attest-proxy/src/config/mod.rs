@@ -18,7 +18,7 @@ pub use observe::{AuditSettings, Collector, Fsync, OnFailure, TraceSettings};
 pub use peers::{Cidr, ForwardedHeader, InvalidCidr, Peers};
 pub use settings::{FleetKeyFile, PreviousFleetKeyFile, RegistryTls, RegistryUser, Settings, Tls};
 pub use units::{InvalidUpstream, UpstreamUrl};
-pub use upstreams::{UpstreamServer, Upstreams};
+pub use upstreams::{UpstreamServer, UpstreamTls, Upstreams};
 
 /// A complete, commented file that parses: what `config --example` prints.
 pub const EXAMPLE: &str = include_str!("example.toml");

@@ -20,7 +20,7 @@ use super::{
     observe::{AuditSettings, RawAudit, RawSnapshot, RawTraces, TraceSettings},
     peers::{Cidr, ForwardedHeader, Peers},
     units::{UpstreamUrl, duration},
-    upstreams::{RawQueue, RawUpstream, RawUpstreams, Upstreams, default_poll},
+    upstreams::{RawQueue, RawUpstream, RawUpstreamTls, RawUpstreams, Upstreams, default_poll},
 };
 use crate::log::Verbosity;
 
@@ -133,6 +133,7 @@ struct Raw {
     upstreams: Vec<Spanned<RawUpstream>>,
     #[serde(deserialize_with = "duration", default = "default_poll")]
     upstream_poll: Duration,
+    upstream_tls: Option<RawUpstreamTls>,
     #[serde(default)]
     queue: RawQueue,
     #[serde(deserialize_with = "duration", default = "default_max_age")]
@@ -209,8 +210,9 @@ impl Settings {
                     several: raw.upstreams.into_iter().map(Spanned::into_inner).collect(),
                     poll: raw.upstream_poll,
                     queue: raw.queue,
+                    tls: raw.upstream_tls,
                 };
-                raw.check(limits.streams)
+                raw.check(limits.streams, dir)
                     .map_err(|message| file.at(span.unwrap_or_default(), message, None))?
             },
             registry_max_age: raw.registry_max_age,
@@ -408,7 +410,7 @@ mod tests {
             ("\"demo\"", "\"Demo\"", "only a-z"),
             ("\"https://llm.demo.example\"", "\"\"", "audience"),
             ("\"sqlite:registry.db\"", "\"mysql:x\"", "hint: `sqlite:PATH`"),
-            ("\"http://127.0.0.1:11434\"", "\"https://x\"", "an upstream is"),
+            ("\"http://127.0.0.1:11434\"", "\"ftp://x\"", "an upstream is"),
             (
                 "registry-max-age = \"30s\"",
                 "registry-max-age = \"soon\"",

@@ -1,21 +1,22 @@
 //! Durations, sizes and addresses as operators write them.
 //!
-//! Owns: `"30s"`, `"16KiB"`, `"http://host:port"`; each with its bounds. Used by serde, so that a mistake keeps its span.
+//! Owns: `"30s"`, `"16KiB"`, `"http://host:port"`, `"https://host:port"`; each with its bounds. Used by serde, so that a mistake keeps its span.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// Where Ollama listens: `http://host[:port]`, nothing after it.
+/// Where Ollama listens: `http://host[:port]` or `https://host[:port]`, nothing after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamUrl {
+    secure: bool,
     authority: Box<str>,
     address: Box<str>,
 }
 
 /// Why a text is not an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an upstream is http://host[:port], without a path")]
+#[error("an upstream is http://host[:port] or https://host[:port], without a path")]
 pub struct InvalidUpstream;
 
 impl UpstreamUrl {
@@ -30,19 +31,47 @@ impl UpstreamUrl {
     pub fn address(&self) -> &str {
         &self.address
     }
+
+    /// Whether TLS is spoken there.
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// `http` or `https`.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+
+    /// The name or address in it, without port and brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let host = self
+            .address
+            .rsplit_once(':')
+            .map_or(&*self.address, |(host, _)| host);
+        host.strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .unwrap_or(host)
+    }
 }
 
 impl FromStr for UpstreamUrl {
     type Err = InvalidUpstream;
 
     fn from_str(text: &str) -> Result<Self, InvalidUpstream> {
-        let rest = text.strip_prefix("http://").ok_or(InvalidUpstream)?;
+        let (secure, rest) = match text.strip_prefix("http://") {
+            Some(rest) => (false, rest),
+            None => (true, text.strip_prefix("https://").ok_or(InvalidUpstream)?),
+        };
         let authority: http::uri::Authority = rest
             .strip_suffix('/')
             .unwrap_or(rest)
             .parse()
             .map_err(|_| InvalidUpstream)?;
         let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") if secure => 443,
             Some("") => 80,
             Some(port) => port
                 .strip_prefix(':')
@@ -55,6 +84,7 @@ impl FromStr for UpstreamUrl {
             return Err(InvalidUpstream);
         }
         Ok(Self {
+            secure,
             authority: authority.as_str().into(),
             address: format!("{}:{port}", authority.host()).into(),
         })
@@ -63,7 +93,7 @@ impl FromStr for UpstreamUrl {
 
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority)
+        write!(f, "{}://{}", self.scheme(), self.authority)
     }
 }
 
@@ -132,8 +162,16 @@ mod tests {
         );
         let url: UpstreamUrl = "http://[::1]".parse().unwrap();
         assert_eq!((url.authority(), url.address()), ("[::1]", "[::1]:80"));
+        assert_eq!((url.host(), url.is_secure()), ("::1", false));
+        let url: UpstreamUrl = "https://gpu-1".parse().unwrap();
+        assert_eq!(
+            (url.address(), url.host(), url.is_secure()),
+            ("gpu-1:443", "gpu-1", true)
+        );
+        assert_eq!(url.to_string(), "https://gpu-1");
         for bad in [
-            "https://a",
+            "ftp://a",
+            "https://a/b",
             "a:1",
             "http://",
             "http://a/b",

@@ -1,9 +1,14 @@
 //! The model servers and the queue in front of them, as operators write them.
 //!
-//! Owns: `upstream` or `[[upstreams]]`, `upstream-poll` and `[queue]`; their defaults and ranges.
+//! Owns: `upstream` or `[[upstreams]]`, `upstream-poll`, `[upstream-tls]` and `[queue]`; their defaults and ranges.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
 use super::units::{Size, UpstreamUrl, duration};
@@ -23,6 +28,17 @@ pub struct Upstreams {
     pub queue: QueueLimits,
     /// How long a request may wait for a place.
     pub queue_wait: Duration,
+    /// TLS towards the servers whose URL says `https`; there is at least one then.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// PEM files for TLS towards the model servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The CAs that a server's certificate must lead to; nobody else's are believed.
+    pub ca: PathBuf,
+    /// Our certificate and its key, if the servers want one.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// One model server.
@@ -36,6 +52,17 @@ pub struct UpstreamServer {
     pub places: NonZeroUsize,
     /// Whether each address of its name is a server.
     pub each_address: bool,
+    /// Whom its certificate must name; `None`: no TLS.
+    pub tls_name: Option<ServerName<'static>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawUpstreamTls {
+    ca: PathBuf,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    server_name: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,6 +104,7 @@ pub(super) struct RawUpstreams {
     pub(super) several: Vec<RawUpstream>,
     pub(super) poll: Duration,
     pub(super) queue: RawQueue,
+    pub(super) tls: Option<RawUpstreamTls>,
 }
 
 pub(super) const fn default_poll() -> Duration {
@@ -84,11 +112,12 @@ pub(super) const fn default_poll() -> Duration {
 }
 
 impl RawUpstreams {
-    /// The valid form, or the sentence that says what is wrong. `streams`: the places of a server that names none.
-    pub(super) fn check(self, streams: usize) -> Result<Upstreams, &'static str> {
+    /// The valid form, or the sentence that says what is wrong. `streams`: the places of a server that names none; `dir`: where
+    /// files are.
+    pub(super) fn check(self, streams: usize, dir: &Path) -> Result<Upstreams, &'static str> {
         let streams = NonZeroUsize::new(streams).ok_or("`streams` is at least 1")?;
         let polled = !self.several.is_empty();
-        let servers = match (self.one, self.several) {
+        let mut servers = match (self.one, self.several) {
             (Some(_), several) if !several.is_empty() => {
                 return Err("`upstream` and `[[upstreams]]` are two ways to say it: leave one out");
             }
@@ -96,6 +125,7 @@ impl RawUpstreams {
                 return Err("missing field `upstream`, or at least one `[[upstreams]]`");
             }
             (Some(url), _) => vec![UpstreamServer {
+                tls_name: None,
                 url,
                 weight: NonZeroUsize::MIN,
                 places: streams,
@@ -109,12 +139,26 @@ impl RawUpstreams {
         if servers.len() > MAX_SERVERS {
             return Err("at most 64 `[[upstreams]]`");
         }
-        let mut urls: Vec<_> = servers.iter().map(|server| server.url.authority()).collect();
+        let mut urls: Vec<_> = servers.iter().map(|server| server.url.address()).collect();
         urls.sort_unstable();
         urls.dedup();
         if urls.len() < servers.len() {
             return Err("two `[[upstreams]]` have the same url");
         }
+        let name = self.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
+        for server in servers.iter_mut().filter(|server| server.url.is_secure()) {
+            let name = name.unwrap_or(server.url.host()).to_owned();
+            let name = ServerName::try_from(name)
+                .map_err(|_| "a server's certificate names a host name or an address")?;
+            server.tls_name = Some(name);
+        }
+        let tls = match (self.tls, servers.iter().any(|server| server.tls_name.is_some())) {
+            (None, true) => {
+                return Err("an upstream with https needs `[upstream-tls]`, whose `ca` says whom to believe");
+            }
+            (Some(_), false) => return Err("`[upstream-tls]`, but no upstream begins with https://"),
+            (tls, _) => tls.map(|tls| tls.check(dir)).transpose()?,
+        };
         let size = |number: u32| usize::try_from(number).map_err(|_| "a number is too large");
         if self.queue.per_device == 0 {
             return Err("`per-device` of [queue] is at least 1; `length = 0` turns the queue off");
@@ -129,6 +173,21 @@ impl RawUpstreams {
                 per_device_bytes: self.queue.per_device_bytes.0,
             },
             queue_wait: self.queue.wait,
+            tls,
+        })
+    }
+}
+
+impl RawUpstreamTls {
+    fn check(self, dir: &Path) -> Result<UpstreamTls, &'static str> {
+        let identity = match (self.cert, self.key) {
+            (None, None) => None,
+            (Some(cert), Some(key)) => Some((dir.join(cert), dir.join(key))),
+            _ => return Err("`cert` and `key` of [upstream-tls] go together"),
+        };
+        Ok(UpstreamTls {
+            ca: dir.join(self.ca),
+            identity,
         })
     }
 }
@@ -150,6 +209,7 @@ impl RawUpstream {
             weight,
             places,
             each_address: self.each_address,
+            tls_name: None,
         })
     }
 }
@@ -197,7 +257,45 @@ mod tests {
     }
 
     #[test]
+    fn https_names_whom_the_certificate_must_name() {
+        let text = "[upstream-tls]\nca = \"ca.pem\"\n[[upstreams]]\nurl = \"https://gpu-1\"\n[[upstreams]]\nurl = \"http://a\"\n[[upstreams]]\nurl = \"https://[::1]:8\"";
+        let of = |more: &str| {
+            let parsed = parse(
+                &text.replace(
+                    "[[upstreams]]\nurl = \"https://g",
+                    &format!("{more}[[upstreams]]\nurl = \"https://g"),
+                ),
+                false,
+            )
+            .unwrap();
+            let names = parsed
+                .servers
+                .iter()
+                .map(|s| s.tls_name.as_ref().map(|name| name.to_str().into_owned()));
+            (names.collect::<Vec<_>>(), parsed.tls.unwrap())
+        };
+        let (names, tls) = of("");
+        assert_eq!(names, [Some("gpu-1".to_owned()), None, Some("::1".to_owned())]);
+        assert_eq!((tls.ca, tls.identity), (Path::new("/ca.pem").into(), None));
+        let (names, tls) = of("server-name = \"ollama.test\"\ncert = \"c\"\nkey = \"k\"\n");
+        assert_eq!(
+            names,
+            [
+                Some("ollama.test".to_owned()),
+                None,
+                Some("ollama.test".to_owned())
+            ]
+        );
+        assert_eq!(
+            tls.identity,
+            Some((Path::new("/c").into(), Path::new("/k").into()))
+        );
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
+        let tls = "[upstream-tls]\nca = \"a\"\n";
+        let secure = "[[upstreams]]\nurl = \"https://a\"\n";
         let a = "[[upstreams]]\nurl = \"http://a\"\n";
         for (text, one, what) in [
             (a.to_owned(), true, "leave one out"),
@@ -207,6 +305,15 @@ mod tests {
             (format!("{a}weight = 101"), false, "`weight` is 1 to 100"),
             (format!("{a}max-streams = 0"), false, "`max-streams`"),
             (format!("{a}max-stream = 1"), false, "unknown field"),
+            (secure.to_owned(), false, "needs `[upstream-tls]`"),
+            (format!("{tls}{a}"), false, "no upstream begins with https"),
+            (format!("{tls}key = \"k\"\n{secure}"), false, "go together"),
+            (
+                format!("{tls}server-name = \"a b\"\n{secure}"),
+                false,
+                "a host name or an address",
+            ),
+            (format!("{tls}insecure = true\n{secure}"), false, "unknown field"),
             ("[queue]\nper-device = 0".into(), true, "`per-device`"),
             ("[queue]\nwait = \"never\"".into(), true, "not a duration"),
         ] {

@@ -6,13 +6,14 @@ use super::*;
 use crate::{
     config::{EXAMPLE, Settings, UpstreamServer},
     upstream::{
-        Dialect,
+        Dialect, Trust,
         inventory::{Inventory, Models},
     },
 };
 
 fn servers(places: &[usize]) -> Vec<Arc<Server>> {
     let settings = Settings::parse(std::path::Path::new("/x"), EXAMPLE).unwrap();
+    let trust = Arc::new(Trust::read(None).unwrap());
     let spec = |places: &usize| UpstreamServer {
         places: NonZeroUsize::new(*places).unwrap(),
         ..settings.upstreams.servers[0].clone()
@@ -20,7 +21,7 @@ fn servers(places: &[usize]) -> Vec<Arc<Server>> {
     places
         .iter()
         .enumerate()
-        .map(|(nth, places)| Server::new(&spec(places), &format!("s{nth}:1"), &settings.limits))
+        .map(|(nth, places)| Server::new(&spec(places), &format!("s{nth}:1"), &trust, &settings.limits))
         .collect()
 }
 

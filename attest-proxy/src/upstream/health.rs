@@ -5,6 +5,8 @@
 //! A probe that succeeds does not forgive failures of requests: a server can say its version and no more.
 //! Requests that time out or break off count, because they are what clients see; a device could cause some on purpose
 //! (a prompt that takes for ever). They count only in a row, and any answer to anyone ends the row.
+//! Answers that begin and then break off or fall silent are a row of their own, which only an answer that came whole ends: a
+//! server whose answers all begin well and all break would never be found otherwise.
 
 use std::time::{Duration, Instant};
 
@@ -49,6 +51,8 @@ impl Standing {
 #[derive(Debug, Default)]
 pub(super) struct Health {
     strikes: u32,
+    /// Answers in a row that broke after they had begun.
+    breaks: u32,
     /// Ejections in a row.
     level: u32,
     state: State,
@@ -68,7 +72,7 @@ enum State {
 impl Health {
     /// Whether there is nothing to remember.
     pub(super) fn is_clean(&self) -> bool {
-        self.strikes == 0 && self.missed_probes == 0 && self.state == State::In
+        self.strikes == 0 && self.breaks == 0 && self.missed_probes == 0 && self.state == State::In
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -97,13 +101,32 @@ impl Health {
         }
     }
 
-    /// It answered a request.
+    /// It began to answer a request.
     pub(super) fn answered(&mut self) {
         self.strikes = 0;
         // What was sent before the ejection says nothing of now.
         if !matches!(self.state, State::Out { .. }) {
             self.state = State::In;
+            if self.breaks == 0 {
+                self.level = 0;
+            }
+        }
+    }
+
+    /// An answer came whole.
+    pub(super) fn finished(&mut self) {
+        self.breaks = 0;
+        if self.state == State::In {
             self.level = 0;
+        }
+    }
+
+    /// An answer broke off, or fell silent, after it had begun.
+    pub(super) fn broke(&mut self, now: Instant) {
+        // After an ejection for this, the next one that breaks is enough.
+        self.breaks = self.breaks.saturating_add(1);
+        if self.breaks >= STRIKES && !matches!(self.state, State::Out { .. }) {
+            self.eject(now);
         }
     }
 
@@ -116,12 +139,16 @@ impl Health {
             State::Out { .. } => false,
         };
         if out {
-            let doubled = OUT.saturating_mul(1_u32.checked_shl(self.level).unwrap_or(u32::MAX));
-            self.state = State::Out {
-                until: now.checked_add(doubled.min(LONGEST_OUT)).unwrap_or(now),
-            };
-            self.level = self.level.saturating_add(1).min(16);
+            self.eject(now);
         }
+    }
+
+    fn eject(&mut self, now: Instant) {
+        let doubled = OUT.saturating_mul(1_u32.checked_shl(self.level).unwrap_or(u32::MAX));
+        self.state = State::Out {
+            until: now.checked_add(doubled.min(LONGEST_OUT)).unwrap_or(now),
+        };
+        self.level = self.level.saturating_add(1).min(16);
     }
 
     /// The request that went there was given up before it said anything of the server.
@@ -218,6 +245,43 @@ mod tests {
         let mut health = ejected();
         health.answered();
         assert!(!health.may(after(0)));
+    }
+
+    #[test]
+    fn answers_that_begin_and_break_eject_until_one_comes_whole() {
+        let mut health = Health::default();
+        for _ in 0..10 {
+            for _ in 1..STRIKES {
+                health.answered();
+                health.broke(after(0));
+            }
+            assert!(health.may(after(0)) && !health.is_clean());
+            health.answered();
+            health.finished();
+        }
+        assert!(health.is_clean());
+        for _ in 0..STRIKES {
+            health.answered();
+            health.broke(after(0));
+        }
+        assert_eq!(health.standing(), Standing::Ejected);
+        // Those that ran beside them and broke as well do not make it longer.
+        health.broke(after(0));
+        assert!(!health.may(after(0)) && health.may(after(1)));
+        // It begins to answer: others may go there too; it breaks again: out, for twice as long.
+        health.chosen();
+        health.answered();
+        assert_eq!(health.standing(), Standing::Well);
+        health.broke(after(1));
+        assert!(!health.may(after(2)) && health.may(after(3)));
+        health.chosen();
+        health.answered();
+        health.finished();
+        assert!(health.is_clean());
+        for _ in 0..STRIKES {
+            health.broke(after(9));
+        }
+        assert!(health.may(after(10)), "the time begins at its shortest again");
     }
 
     #[test]

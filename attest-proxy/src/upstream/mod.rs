@@ -7,7 +7,7 @@
 //! what a server may be working on.
 //! Dropping the answer, or the future that waits for it, gives up the place in the queue or closes the connection: the
 //! upstream sees that the client has left, and stops. The upstream is trusted to be Ollama, not to be well.
-//! Limits today: plain HTTP/1.1 to the servers.
+//! Limits today: HTTP/1.1 to the servers, plain or in TLS ([`tls`]).
 
 mod form;
 mod gate;
@@ -21,6 +21,7 @@ mod queue;
 mod rounds;
 mod server;
 mod stream;
+mod tls;
 
 use std::{
     io,
@@ -45,8 +46,12 @@ pub use observe::{End, Observe};
 pub use queue::{QueueFull, QueueLimits};
 pub use server::ServerStatus;
 pub use stream::{Stream, StreamError};
+pub use tls::{Trust, UpstreamTlsError};
 
-use crate::config::{Limits, UpstreamServer, Upstreams};
+use crate::{
+    config::{Limits, UpstreamServer, Upstreams},
+    follow::chain,
+};
 use form::Form;
 use gate::{Gate, Permit};
 use pool::Link;
@@ -79,11 +84,19 @@ pub enum UpstreamError {
     /// None in time.
     #[error("no connection to the upstream within {0:?}")]
     ConnectTimeout(Duration),
+    /// A connection, and no TLS on it: its certificate is not to be believed, or it does not speak TLS as we do.
+    #[error("no TLS with the upstream as {name}: {source}")]
+    Tls {
+        /// Whom its certificate must name.
+        name: String,
+        /// Why there is none.
+        source: io::Error,
+    },
     /// A connection that was kept turned out to be closed, before a byte of an answer.
-    #[error("the upstream closed a kept connection: {0}")]
+    #[error("the upstream closed a kept connection: {}", chain(.0))]
     Stale(hyper::Error),
     /// It broke off, or answered what is not HTTP.
-    #[error("the upstream failed: {0}")]
+    #[error("the upstream failed: {}", chain(.0))]
     Failed(hyper::Error),
     /// It accepted the request and said nothing.
     #[error("no answer from the upstream within {0:?}")]
@@ -102,7 +115,9 @@ impl UpstreamError {
     pub const fn refusal(&self) -> Refusal {
         match self {
             Self::Queue(_) | Self::Waited(_) | Self::Busy(_) | Self::Overloaded => Refusal::Overloaded,
-            Self::Connect(_) | Self::ConnectTimeout(_) | Self::NoServer => Refusal::NoUpstream,
+            Self::Connect(_) | Self::ConnectTimeout(_) | Self::Tls { .. } | Self::NoServer => {
+                Refusal::NoUpstream
+            }
             Self::Stale(_) | Self::Failed(_) | Self::Status(_) | Self::Framing => Refusal::UpstreamFailed,
             Self::Timeout(_) => Refusal::UpstreamTimeout,
         }
@@ -114,6 +129,7 @@ impl UpstreamError {
             self,
             Self::Connect(_)
                 | Self::ConnectTimeout(_)
+                | Self::Tls { .. }
                 | Self::Failed(_)
                 | Self::Timeout(_)
                 | Self::Status(_)
@@ -159,28 +175,39 @@ pub struct Waited(pub Duration);
 pub struct Upstream {
     gate: Arc<Gate>,
     specs: Vec<UpstreamServer>,
+    trust: Arc<Trust>,
     limits: Limits,
     poll: Option<Duration>,
     retries: AtomicU64,
 }
 
 impl Upstream {
-    /// Servers that are not connected yet.
+    /// Servers that are not connected yet. `trust`: whom to believe of those that are reached by TLS.
     #[must_use]
-    pub fn new(upstreams: &Upstreams, limits: &Limits) -> Self {
+    pub fn new(upstreams: &Upstreams, trust: Trust, limits: &Limits) -> Self {
+        let trust = Arc::new(trust);
         let servers = upstreams
             .servers
             .iter()
             // What its addresses are is not known before the first round.
             .filter(|spec| !spec.each_address)
-            .map(|spec| Server::new(spec, spec.url.address(), limits))
+            .map(|spec| Server::new(spec, spec.url.address(), &trust, limits))
             .collect();
         Self {
             gate: Gate::new(servers, upstreams.queue, upstreams.queue_wait, limits.streams),
             specs: upstreams.servers.clone(),
+            trust,
             limits: limits.clone(),
             poll: upstreams.poll,
             retries: AtomicU64::new(0),
+        }
+    }
+
+    /// Believes others from now on. What runs ends as it began; connections that are idle are not used again.
+    pub fn renew(&self, trust: Trust) {
+        self.trust.replace(trust);
+        for server in self.gate.servers() {
+            server.pool.forget();
         }
     }
 
@@ -323,6 +350,7 @@ impl Upstream {
             error,
             UpstreamError::Connect(_)
                 | UpstreamError::ConnectTimeout(_)
+                | UpstreamError::Tls { .. }
                 | UpstreamError::Overloaded
                 | UpstreamError::Stale(_)
         )

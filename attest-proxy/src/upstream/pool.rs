@@ -28,7 +28,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::UpstreamError;
+use super::{
+    UpstreamError,
+    tls::{Secure, Under},
+};
 use crate::config::Limits;
 
 /// How long an idle connection is kept. Shorter than what servers commonly keep, so that we close first.
@@ -41,6 +44,7 @@ const MAX_READ: usize = 128 << 10;
 #[derive(Debug)]
 pub(super) struct Pool {
     address: Box<str>,
+    secure: Option<Secure>,
     connect: Duration,
     max_idle: usize,
     idle: Mutex<Vec<(Link, Instant)>>,
@@ -51,7 +55,16 @@ pub(super) struct Pool {
 pub(super) struct Link {
     sender: http1::SendRequest<Full<Bytes>>,
     task: AbortHandle,
-    heard: Arc<AtomicBool>,
+    known: Arc<Known>,
+}
+
+/// What is known of a connection.
+#[derive(Debug)]
+struct Known {
+    /// Whether anything came since the last request was sent.
+    heard: AtomicBool,
+    /// By whose certificates it was believed, where it is TLS.
+    under: Option<Under>,
 }
 
 impl Drop for Link {
@@ -61,9 +74,10 @@ impl Drop for Link {
 }
 
 impl Pool {
-    pub(super) fn new(address: &str, limits: &Limits) -> Self {
+    pub(super) fn new(address: &str, secure: Option<Secure>, limits: &Limits) -> Self {
         Self {
             address: address.into(),
+            secure,
             connect: limits.connect_timeout,
             max_idle: limits.upstream_idle,
             idle: Mutex::new(Vec::new()),
@@ -80,12 +94,12 @@ impl Pool {
             if link.sender.ready().await.is_err() {
                 continue;
             }
-            link.heard.store(false, Ordering::Relaxed);
+            link.known.heard.store(false, Ordering::Relaxed);
             match link.sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, link)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
-                    None if link.heard.load(Ordering::Relaxed) => {
+                    None if link.known.heard.load(Ordering::Relaxed) => {
                         return Err(UpstreamError::Failed(error.into_error()));
                     }
                     None => return Err(UpstreamError::Stale(error.into_error())),
@@ -121,12 +135,26 @@ impl Pool {
 
     /// Takes back a connection whose answer was read to its end.
     pub(super) fn put(&self, link: Link) {
-        if link.sender.is_closed() {
+        if link.sender.is_closed() || !self.is_believed(&link) {
             return;
         }
         let mut idle = self.lock();
         if idle.len() < self.max_idle {
             idle.push((link, Instant::now()));
+        }
+    }
+
+    /// Closes what is idle.
+    pub(super) fn forget(&self) {
+        let idle = std::mem::take(&mut *self.lock());
+        drop(idle);
+    }
+
+    /// Whether a connection was made under what is believed now.
+    fn is_believed(&self, link: &Link) -> bool {
+        match (&link.known.under, &self.secure) {
+            (Some(under), Some(secure)) => secure.is_current(under),
+            _ => true,
         }
     }
 
@@ -144,15 +172,40 @@ impl Pool {
     }
 
     async fn open(&self) -> Result<Link, UpstreamError> {
-        let stream = timeout(self.connect, TcpStream::connect(&*self.address))
+        timeout(self.connect, self.connected())
             .await
             .map_err(|_| UpstreamError::ConnectTimeout(self.connect))?
+    }
+
+    async fn connected(&self) -> Result<Link, UpstreamError> {
+        let stream = TcpStream::connect(&*self.address)
+            .await
             .map_err(UpstreamError::Connect)?;
         stream.set_nodelay(true).map_err(UpstreamError::Connect)?;
-        let heard = Arc::new(AtomicBool::new(false));
+        let Some(secure) = &self.secure else {
+            return Link::new(stream, None).await;
+        };
+        let (stream, under) = secure.shake_hands(stream).await?;
+        Link::new(stream, Some(under)).await
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Link, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    async fn new<S>(stream: S, under: Option<Under>) -> Result<Self, UpstreamError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let known = Arc::new(Known {
+            heard: AtomicBool::new(false),
+            under,
+        });
         let io = TokioIo::new(Ear {
             stream,
-            heard: Arc::clone(&heard),
+            known: Arc::clone(&known),
         });
         let (sender, connection) = http1::Builder::new()
             .max_header_size(MAX_HEAD)
@@ -162,34 +215,30 @@ impl Pool {
             .map_err(UpstreamError::Failed)?;
         // Errors of the connection come out of the request that is on it.
         let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
-        Ok(Link { sender, task, heard })
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Link, Instant)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(Self { sender, task, known })
     }
 }
 
 /// A connection that remembers whether anything came.
 #[derive(Debug)]
-struct Ear {
-    stream: TcpStream,
-    heard: Arc<AtomicBool>,
+struct Ear<S> {
+    stream: S,
+    known: Arc<Known>,
 }
 
-impl AsyncRead for Ear {
+impl<S: AsyncRead + Unpin> AsyncRead for Ear<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let result = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before && !this.heard.load(Ordering::Relaxed) {
-            this.heard.store(true, Ordering::Relaxed);
+        if buf.filled().len() > before && !this.known.heard.load(Ordering::Relaxed) {
+            this.known.heard.store(true, Ordering::Relaxed);
         }
         result
     }
 }
 
-impl AsyncWrite for Ear {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Ear<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }

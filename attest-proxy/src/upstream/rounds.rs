@@ -39,7 +39,7 @@ impl Upstream {
         }
     }
 
-    /// Asks every server once, and says of each whether it answered.
+    /// Asks every server once, and says of each, by its URL, whether it answered.
     pub async fn round(&self) -> Vec<(String, Result<(), UpstreamError>)> {
         self.resolve().await;
         let mut asked = JoinSet::new();
@@ -47,7 +47,7 @@ impl Upstream {
             let lists = self.poll.is_some();
             asked.spawn(async move {
                 let result = look(&server, lists).await;
-                (server.name().to_owned(), result)
+                (server.url(), result)
             });
         }
         let mut found = asked.join_all().await;
@@ -87,7 +87,10 @@ impl Upstream {
                 let known = before
                     .iter()
                     .find(|server| server.is_of(spec) && server.name() == address);
-                now.push(known.map_or_else(|| Server::new(spec, &address, &self.limits), Arc::clone));
+                now.push(known.map_or_else(
+                    || Server::new(spec, &address, &self.trust, &self.limits),
+                    Arc::clone,
+                ));
             }
         }
         let names = |servers: &[Arc<Server>]| -> HashSet<String> {

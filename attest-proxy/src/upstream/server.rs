@@ -19,13 +19,15 @@ use super::{
     inventory::Inventory,
     pick::Candidate,
     pool::Pool,
+    tls::{Secure, Trust},
 };
 use crate::config::{Limits, UpstreamServer};
 
 #[derive(Debug)]
 pub(super) struct Server {
     name: Box<str>,
-    /// The authority of its URL, which several servers may share.
+    secure: bool,
+    /// Its URL in the configuration, which several servers may share.
     of: Box<str>,
     host: HeaderValue,
     pub(super) pool: Pool,
@@ -56,13 +58,23 @@ pub struct ServerStatus {
 
 impl Server {
     /// A server at `address`, that is not connected yet.
-    pub(super) fn new(spec: &UpstreamServer, address: &str, limits: &Limits) -> Arc<Self> {
+    pub(super) fn new(
+        spec: &UpstreamServer,
+        address: &str,
+        trust: &Arc<Trust>,
+        limits: &Limits,
+    ) -> Arc<Self> {
+        let secure = spec
+            .tls_name
+            .as_ref()
+            .map(|name| Secure::new(name.clone(), trust));
         Arc::new(Self {
             name: address.into(),
-            of: spec.url.authority().into(),
+            secure: secure.is_some(),
+            of: spec.url.to_string().into(),
             // An authority that parsed is a header value; were it not, the upstream would refuse every request.
             host: HeaderValue::from_str(spec.url.authority()).unwrap_or(HeaderValue::from_static("upstream")),
-            pool: Pool::new(address, limits),
+            pool: Pool::new(address, secure, limits),
             weight: spec.weight.get(),
             places: spec.places.get(),
             running: AtomicUsize::new(0),
@@ -77,9 +89,15 @@ impl Server {
         &self.name
     }
 
+    /// `http://address:port`, or `https`.
+    pub(super) fn url(&self) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.name)
+    }
+
     /// Whether it is one of those that `spec` stands for.
     pub(super) fn is_of(&self, spec: &UpstreamServer) -> bool {
-        *self.of == *spec.url.authority()
+        *self.of == *spec.url.to_string()
     }
 
     /// What goes into the `Host` header.
@@ -132,6 +150,16 @@ impl Server {
     /// It answered a request.
     pub(super) fn answered(&self) {
         self.note(|health, _| health.answered());
+    }
+
+    /// An answer of it came whole.
+    pub(super) fn finished(&self) {
+        self.note(|health, _| health.finished());
+    }
+
+    /// An answer of it broke after it had begun.
+    pub(super) fn broke(&self) {
+        self.note_always(Health::broke);
     }
 
     /// A request failed on it.

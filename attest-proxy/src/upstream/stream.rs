@@ -3,6 +3,7 @@
 //! Owns: what happens at its end. Read to its end, the connection goes back to the pool; dropped before, it is closed,
 //! so that the upstream stops; broken, or its device revoked, the client gets an error object in the form of what it was
 //! reading ([`form`](super::form)), because a status that was sent is never rewritten. Trailers are dropped.
+//! Whether it came whole, or its server broke it, is told to the server's health; what we end, and who leaves, is not.
 
 use std::{
     pin::Pin,
@@ -96,6 +97,11 @@ impl Stream {
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         self.ended = true;
         self.broken = Some(refusal);
+        if let Some((_, permit)) = &self.held
+            && matches!(error, StreamError::Broken(_) | StreamError::Stalled)
+        {
+            permit.server().broke();
+        }
         self.held = None;
         self.tell(End::Broken);
         tracing::warn!(target: "upstream", error = %error, "an answer broke in the middle");
@@ -109,6 +115,7 @@ impl Stream {
     fn finish(&mut self) {
         self.ended = true;
         if let Some((link, permit)) = self.held.take() {
+            permit.server().finished();
             permit.server().pool.put(link);
         }
         self.tell(End::Whole);

@@ -15,6 +15,7 @@ pub mod client;
 pub mod forge;
 pub mod http2;
 pub mod program;
+pub mod servers;
 
 use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
