@@ -89,8 +89,8 @@ impl Server {
         let Loaded { ring, storage } = keys::load(&settings)?;
         let tls = acceptor(&settings)?;
         let trust = upstream::Trust::read(settings.upstreams.tls.as_ref())?;
-        let clients = listen(settings.listen).await?;
-        let operators = listen(settings.operator_listen).await?;
+        let clients = listen(settings.listen)?;
+        let operators = listen(settings.operator_listen)?;
         // Times are whole seconds: what was issued in the running second may be from before the start.
         let started_at = match clock {
             Clock::System => UnixTime::from_secs(clock.now().as_secs().saturating_add(1)),
@@ -281,10 +281,8 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Listen { address, source })
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    listener::open(address).map_err(|source| StartError::Listen { address, source })
 }
 
 fn acceptor(settings: &Settings) -> Result<Option<Acceptor>, TlsError> {

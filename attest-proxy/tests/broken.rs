@@ -103,6 +103,11 @@ async fn every_failure_before_the_answer_has_its_code() {
         ("never ends its head", vec![head(&many), wait()], failed),
         ("informs for ever", informing, late),
         (
+            "has a status that is none",
+            vec![bytes("HTTP/1.1 999 \r\nContent-Length: 2\r\n\r\n{}")],
+            failed,
+        ),
+        (
             "switches protocols",
             vec![
                 bytes("HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),

@@ -16,6 +16,7 @@ use std::{net::SocketAddr, process::Command, time::Duration};
 use common::{
     ask,
     client::{Connection, request},
+    process::Held,
     program::{Running, folder},
     psk,
 };
@@ -28,9 +29,7 @@ const CEILING: u64 = 100 << 10;
 const IDLE: u64 = 24 << 10;
 
 fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    Held::by(pid).expect("the program runs").resident
 }
 
 /// `many` connections from as many addresses as it takes, each with one refused request behind it.

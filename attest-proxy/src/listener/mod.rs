@@ -8,6 +8,7 @@ mod accept;
 mod connection;
 mod http1;
 mod http2;
+mod open;
 mod pace;
 mod places;
 pub mod proxy_header;
@@ -17,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use accept::{Trouble, accept};
 pub(crate) use connection::{Shared, run, turn_away};
+pub(crate) use open::open;
 pub(crate) use places::{Place, Places};
 
 /// What a connection's bytes come from and go to.

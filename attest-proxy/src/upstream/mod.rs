@@ -405,7 +405,8 @@ impl Upstream {
 
 /// Whether a head is one that can be passed on.
 fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), UpstreamError> {
-    if status.is_informational() {
+    // RFC 9110 15: other numbers are no status, and no client knows what to make of them.
+    if !(200..600).contains(&status.as_u16()) {
         return Err(UpstreamError::Status(status.as_u16()));
     }
     // hyper would follow the one and pass the other on, or take a coding for the body's own.

@@ -14,16 +14,17 @@
 pub mod client;
 pub mod forge;
 pub mod http2;
+pub mod kiosk;
+pub mod process;
 pub mod program;
 pub mod servers;
 
 use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use attest_proxy::{clock::Clock, config::Settings, server::Server, service::Proxy};
-use domain::{PskDigest, Sha256Digest};
+use domain::Sha256Digest;
 use protocol::{
-    Subject,
-    binding::{self, Binding},
+    binding::Binding,
     headers,
     messages::{Challenge, SessionGranted, SessionRequest},
     signature::{self, RequestParts, SessionKey},
@@ -157,18 +158,7 @@ impl Rig {
 
     /// What the kiosk's quote must be bound to.
     pub fn qualify(&self, nonce: &[u8], binding: &Binding<'_>) -> [u8; 32] {
-        let (fleet, audience) = (FLEET.parse().unwrap(), AUDIENCE.parse().unwrap());
-        let (device, psk) = (
-            "kiosk".parse().unwrap(),
-            PskDigest::of(psk_text("kiosk").as_bytes()),
-        );
-        let subject = Subject {
-            fleet: &fleet,
-            audience: &audience,
-            device: &device,
-            psk: &psk,
-        };
-        binding::qualifying_data(&subject, nonce, binding)
+        kiosk::qualify(nonce, binding)
     }
 
     /// The headers of one request of the kiosk with evidence in it.
