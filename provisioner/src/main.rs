@@ -6,6 +6,7 @@
 
 mod adapters;
 mod boot;
+mod certificates;
 mod cli;
 mod commands;
 mod ek_roots;

@@ -75,6 +75,13 @@ pub(crate) async fn observe(
             (None, volume)
         }
     };
+    let certificate_owner = match &wanted.certificate {
+        None => None,
+        Some(certificate) => {
+            let owner = registry.certificate_owner(&certificate.key).await;
+            owner.map_err(Failure::registry)?
+        }
+    };
     let registered = match registered {
         Some(record) => Registered::Yes(Box::new(record.value)),
         None => Registered::No,
@@ -85,6 +92,7 @@ pub(crate) async fn observe(
         recoverable,
         in_escrow: of_this && wanted.escrow_file.symlink_metadata().is_ok(),
         registered,
+        certificate_owner,
         journal_entries: entries.len(),
     })
 }

@@ -13,11 +13,13 @@ use std::{
 
 use domain::{DeviceId, FleetName, ProfileName};
 use evidence::Roots;
-use manifest::{EkTrust, Fleet, KeyStore};
+use manifest::{Diagnostics, EkTrust, Fleet, KeyStore};
 use registry::{Absent, ClientIdentity, Options, Registry, RegistryUrl, TlsFiles, User};
 use tpm::PolicyKey;
 
 use crate::{
+    adapters,
+    certificates::{self, Certificate},
     cli::{FleetArgs, PlanArgs, RegistryArgs},
     failure::Failure,
     plan::{Choice, Wanted, wanted},
@@ -29,6 +31,8 @@ use crate::{
 pub(crate) struct Loaded {
     pub(crate) fleet: Fleet,
     folder: PathBuf,
+    file: String,
+    text: String,
 }
 
 impl Loaded {
@@ -50,10 +54,16 @@ impl Loaded {
             let message = format!("'{}' is not UTF-8 text", path.display());
             Failure::Usage(message, Some("a manifest is TOML".to_owned()))
         })?;
-        let fleet = manifest::parse(&path.display().to_string(), &text)
-            .map_err(|diagnostics| Failure::Manifest(Box::new(diagnostics)))?;
+        let file = path.display().to_string();
+        let fleet =
+            manifest::parse(&file, &text).map_err(|diagnostics| Failure::Manifest(Box::new(diagnostics)))?;
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-        Ok(Self { fleet, folder })
+        Ok(Self {
+            fleet,
+            folder,
+            file,
+            text,
+        })
     }
 
     /// Where its relative paths start.
@@ -68,6 +78,7 @@ impl Loaded {
             tcti: args.tcti.clone(),
             roots: self.roots(&args.devices)?,
             policy_keys: self.policy_keys(&args.devices)?,
+            certificates: self.certificates(&args.devices)?,
             read_from: self.folder.clone(),
             force: args.force,
             force_uninitialised: args.force_uninitialised_pcrs,
@@ -129,6 +140,20 @@ impl Loaded {
             }
         }
         Ok(all)
+    }
+
+    /// The client certificates of all devices, or those of `devices`.
+    pub(crate) fn certificates(
+        &self,
+        devices: &[DeviceId],
+    ) -> Result<BTreeMap<DeviceId, Certificate>, Failure> {
+        let mut its = self.fleet.devices.iter().collect::<Vec<_>>();
+        its.retain(|device| devices.is_empty() || devices.contains(&device.id));
+        let now = adapters::real().clock.now();
+        certificates::of_devices(its, &self.folder, now).map_err(|findings| {
+            let diagnostics = Diagnostics::about(&self.file, &self.text, findings);
+            Failure::Manifest(Box::new(diagnostics))
+        })
     }
 
     fn has(&self, id: &DeviceId) -> bool {

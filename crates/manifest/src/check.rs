@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use domain::{PolicyName, ProfileName};
 
 use crate::{
+    certificate,
     fleet::{Device, Fleet},
     hint::nearest_or_list,
     leaf::KeyStoreName,
@@ -36,6 +37,7 @@ pub(crate) fn fleet(raw: &raw::Manifest, findings: &mut Findings) -> Option<Flee
     let devices = devices(raw, findings);
     targets::one_each(raw, findings);
     targets::keepers(raw, findings);
+    certificate::one_each(raw, findings);
 
     let head = &raw.fleet.as_ref()?.value;
     let escrow = head
@@ -130,6 +132,7 @@ fn devices(raw: &raw::Manifest, findings: &mut Findings) -> Vec<Device> {
                 profile,
                 policy,
                 tcti: device.tcti.as_ref().map(|tcti| tcti.value.0.clone()),
+                client_certificate: certificate::of(device),
             });
         }
     }

@@ -69,6 +69,21 @@ impl Diagnostics {
         }
     }
 
+    /// What is wrong with a manifest beyond its text, as with a file that it names: byte spans, messages and hints, in
+    /// the manner of its own findings. `text` must be the one that was parsed.
+    #[must_use]
+    pub fn about(
+        file: &str,
+        text: &str,
+        list: impl IntoIterator<Item = (Range<usize>, String, Option<String>)>,
+    ) -> Self {
+        let mut findings = Findings::default();
+        for (span, message, hint) in list {
+            findings.push(span, message, hint);
+        }
+        Self::new(file, text, findings)
+    }
+
     /// Every finding, in the order of the text.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {

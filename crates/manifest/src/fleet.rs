@@ -3,9 +3,12 @@
 //! Owns: the types that the programs plan with. `non_exhaustive`: only [`crate::parse`] makes them, so whoever
 //! holds one holds something checked.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
-use domain::{Audience, DeviceId, EkDigest, FleetName, HashAlg, PcrSelection, PolicyName, ProfileName};
+use domain::{
+    Audience, CertificateKeyDigest, DeviceId, EkDigest, FleetName, HashAlg, PcrSelection, PolicyName,
+    ProfileName,
+};
 use evidence::certificate::DenyRule;
 
 use crate::policy::Policy;
@@ -214,6 +217,27 @@ pub struct Device {
     pub policy: PolicyName,
     /// Where its TPM is, when not where the profile says.
     pub tcti: Option<String>,
+    /// Its TLS client certificate.
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// A device's TLS client certificate, not looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientCertificate {
+    /// Which.
+    pub source: CertificateSource,
+    /// Where the manifest says so, in bytes: for whoever reads the file and finds something wrong with it.
+    pub span: Range<usize>,
+}
+
+/// Where a client certificate is known from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CertificateSource {
+    /// A file (PEM); a relative path is from the manifest's folder.
+    File(String),
+    /// By its key, which is all that the registry keeps.
+    Key(CertificateKeyDigest),
 }
 
 impl Fleet {

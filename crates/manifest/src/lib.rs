@@ -7,6 +7,7 @@
 //! pre-shared key sent in clear). Pure: no file, no clock, no environment; paths are not looked at.
 //! An attacker who writes manifests controls all of the text; it is bounded by [`MAX_LEN`] and no input panics.
 
+mod certificate;
 mod check;
 mod diagnostics;
 mod evidence;
@@ -20,11 +21,12 @@ mod targets;
 mod trust;
 mod walk;
 
+pub use certificate::CertificateRule;
 pub use diagnostics::{Diagnostics, Finding, Position};
 pub use evidence::parse_evidence;
 pub use fleet::{
-    Cipher, Device, EkChain, EkKind, EkTrust, Fleet, KeyStore, Profile, SectorSize, SignedSeal, Srk, TpmSeal,
-    TpmStore, VolumeSpec,
+    CertificateSource, Cipher, ClientCertificate, Device, EkChain, EkKind, EkTrust, Fleet, KeyStore, Profile,
+    SectorSize, SignedSeal, Srk, TpmSeal, TpmStore, VolumeSpec,
 };
 pub use policy::Policy;
 

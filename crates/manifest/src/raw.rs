@@ -6,7 +6,7 @@
 use domain::{Audience, DeviceId, FleetName, HashAlg, PcrIndex, PolicyName, ProfileName};
 
 use crate::{
-    fleet::{EkKind, EkTrust, SectorSize, Srk},
+    fleet::{CertificateSource, EkKind, EkTrust, SectorSize, Srk},
     leaf::{
         AkHandle, ByteSize, CipherName, ContentPath, CounterIndex, FilePath, KeyStoreName, ProxyUrl,
         RegistryText, TctiText, VersionOne, VolumePath,
@@ -126,5 +126,7 @@ section! {
         required "policy" policy: PolicyName,
         /// Where its TPM is, when not where the profile says.
         optional "tcti" tcti: TctiText,
+        /// Its TLS client certificate: a file (PEM, from the manifest's folder), or the digest of its key. What it counts for is the policy's `client-certificate`.
+        optional "client-certificate" client_certificate: Tried<CertificateSource>,
     }
 }

@@ -237,6 +237,7 @@ fn schema_and_reader_know_the_same_keys() {
         ("volume", "[profiles.a.volume]\n0 = 1\n"),
         ("signed-seal", "[profiles.a.volume]\nseal-signed = { 0 = 1 }\n"),
         ("device", "[[devices]]\n0 = 1\n"),
+        ("certificate-key", "[[devices]]\nclient-certificate = { 0 = 1 }\n"),
     ] {
         assert_eq!(keys(&schema["$defs"][definition]), known(text), "{definition}");
     }

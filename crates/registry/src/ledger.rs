@@ -178,6 +178,11 @@ impl<S: Store> Registry for Ledger<S> {
         Err(WriteError::Stale { found: at })
     }
 
+    async fn certificate_owner(&self, key: &CertificateKeyDigest) -> Result<Option<DeviceId>, ReadError> {
+        let found = self.store.get(&self.keys.text(&Key::Certificate(*key))).await?;
+        Ok(found.map(|stored| decode_owner(&stored.value)).transpose()?)
+    }
+
     async fn policy(&self, name: &PolicyName) -> Result<Option<Versioned<PolicyRecord>>, ReadError> {
         self.read(&Key::Policy(name.clone())).await
     }

@@ -1,7 +1,7 @@
 //! What a registry does, whichever backend holds it.
 
 use async_trait::async_trait;
-use domain::{DeviceId, PolicyName};
+use domain::{CertificateKeyDigest, DeviceId, PolicyName};
 
 use crate::{
     EnrolError, ReadError, Unreadable, Watch, WriteError,
@@ -89,6 +89,12 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Any of that does not hold, or no answer.
     async fn update_device(&self, record: DeviceRecord, expected: Revision) -> Result<Revision, WriteError>;
+
+    /// Whose a client certificate's key is, or was: it is one device's for good.
+    ///
+    /// # Errors
+    /// What stands there is no device id, or no answer.
+    async fn certificate_owner(&self, key: &CertificateKeyDigest) -> Result<Option<DeviceId>, ReadError>;
 
     /// Reads a policy.
     ///

@@ -76,6 +76,7 @@ async fn show(id: &DeviceId, fleet: &FleetArgs, reporter: &mut dyn Reporter) -> 
         "ek-certified": record.tpm.as_ref().and_then(|tpm| tpm.ek_certified.clone()),
         "ak": ak_name(&record),
         "manufacturer": record.tpm.as_ref().map(|tpm| tpm.manufacturer.clone()),
+        "client-certificate": record.client_certificate,
         "volume-key": record.volume_key,
         "generation": record.generation,
         "enrolled-at": record.enrolled_at,
@@ -120,6 +121,9 @@ fn text(
     }
     if let Some(ak) = ak_name(record) {
         line("AK", &format!("{ak} (name)"));
+    }
+    if let Some(key) = &record.client_certificate {
+        line("cert", &format!("{key} (SHA-256 of its key)"));
     }
     if let Some(key) = &record.volume_key {
         line("volume", &format!("{key} (SHA-256 of its key)"));
@@ -203,6 +207,7 @@ fn allows(policy: &PolicyRecord) -> serde_json::Value {
         "endpoints": policy.endpoints,
         "options": policy.options,
         "limits": policy.limits,
+        "client_certificate": policy.client_certificate,
     })
 }
 

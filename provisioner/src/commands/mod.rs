@@ -62,6 +62,7 @@ fn validate(path: &Path, reporter: &mut dyn Reporter) -> Result<(), Failure> {
     // What the manifest only names has to be there.
     loaded.roots(&[])?;
     loaded.policy_keys(&[])?;
+    loaded.certificates(&[])?;
     let fleet = loaded.fleet;
     let (policies, profiles, devices) = (fleet.policies.len(), fleet.profiles.len(), fleet.devices.len());
     let count = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });

@@ -163,7 +163,7 @@ async fn enrol(
         policy: plan.target.policy.clone(),
         profile: plan.target.profile.clone(),
         psk: PskSlots::only(checked.psk),
-        client_certificate: None,
+        client_certificate: plan.target.client_certificate.key,
         tpm: bound
             .zip(plan.target.tpm())
             .map(|(bound, target)| identity(bound, target)),
@@ -215,6 +215,7 @@ async fn update(plan: &DevicePlan, registry: &dyn Registry) -> Result<(), Failur
     record.policy = plan.target.policy.clone();
     record.profile = plan.target.profile.clone();
     record.measured_boot = plan.target.measured_boot;
+    record.client_certificate = plan.target.client_certificate.key;
     record.generation = record.generation.saturating_add(1);
     registry
         .update_device(record, stored.revision)

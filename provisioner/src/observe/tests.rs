@@ -58,6 +58,7 @@ fn asking(evidence: Option<&str>) -> Wanted {
         tcti: None,
         roots: BTreeMap::new(),
         policy_keys: BTreeMap::new(),
+        certificates: BTreeMap::new(),
         read_from: "/fleet".into(),
         force: false,
         force_uninitialised: false,

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use domain::{Limits, OptionRules};
-use registry::PolicyRecord;
+use registry::{CertificateRule, PolicyRecord};
 
 /// Label and words, a line each: the models, and whatever else the policy says.
 pub(crate) fn allowances(policy: &PolicyRecord) -> Vec<(&'static str, String)> {
@@ -22,7 +22,23 @@ pub(crate) fn allowances(policy: &PolicyRecord) -> Vec<(&'static str, String)> {
     if !limits.is_empty() {
         lines.push(("limits", limits.join(", ")));
     }
+    lines.extend(certificates(policy).map(|words| ("certs", words.to_owned())));
     lines
+}
+
+/// What a client certificate counts for.
+fn certificates(policy: &PolicyRecord) -> Option<&'static str> {
+    Some(match (policy.client_certificate?, &policy.evidence) {
+        (CertificateRule::Accepted, None) => {
+            "the device's client certificate stands in for its pre-shared key"
+        }
+        (CertificateRule::Accepted, Some(_)) => {
+            "another device's client certificate is refused; none stands in for the pre-shared key, to which evidence is bound"
+        }
+        (CertificateRule::Required, _) => {
+            "the device's client certificate is needed beside its pre-shared key"
+        }
+    })
 }
 
 fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {

@@ -9,8 +9,8 @@ use manifest::EkTrust;
 use registry::{DeviceRecord, DeviceState, PolicyRecord, TpmIdentity, Versioned};
 
 use super::{
-    Certified, DevicePlan, Irreversible, PolicyStep, Proof, Refusal, Step, Store, Target, TpmTarget,
-    Uncertified, Wanted, WantedTpm, worth,
+    CertificateTarget, Certified, DevicePlan, Irreversible, PolicyStep, Proof, Refusal, Step, Store, Target,
+    TpmTarget, Uncertified, Wanted, WantedTpm, certificate, worth,
 };
 use crate::ports::Content;
 
@@ -25,6 +25,8 @@ pub(crate) struct Observed {
     /// Whether there is an escrow file, and none was written for another volume since.
     pub(crate) in_escrow: bool,
     pub(crate) registered: Registered,
+    /// Whose the key of its client certificate is, or was, in the registry.
+    pub(crate) certificate_owner: Option<DeviceId>,
     /// Entries of the journal.
     pub(crate) journal_entries: usize,
 }
@@ -97,13 +99,14 @@ pub(crate) fn decide(wanted: &Wanted, seen: &Observed) -> Result<DevicePlan, Ref
             });
         }
     };
+    let certificate = certificate::target(wanted, seen)?;
     let store = match tpm {
         Some((tpm, found)) => Store::Tpm(Box::new(tpm_target(tpm, found, trusted(wanted, tpm, found)?))),
         None => Store::Otp,
     };
     let mut plan = DevicePlan {
         device: wanted.device.clone(),
-        target: target(wanted, seen, store),
+        target: target(wanted, seen, store, certificate),
         irreversible: Vec::new(),
         steps: Vec::new(),
         proof: Proof::of(wanted.evidence_pcrs(), wanted.measured_boot),
@@ -115,6 +118,7 @@ pub(crate) fn decide(wanted: &Wanted, seen: &Observed) -> Result<DevicePlan, Ref
         Registered::No => unregistered(wanted, seen, tpm, &mut plan)?,
     }
     notes(wanted, tpm, &mut plan);
+    plan.notes.extend(certificate::notes(wanted));
     Ok(plan)
 }
 
@@ -157,12 +161,11 @@ pub(crate) fn policy_step(
             policy,
             record: wanted,
             replaces: None,
+            drops_certificates: false,
         });
     };
     let as_stored = PolicyRecord {
         revision: value.revision,
-        // No manifest can say it yet: whoever put it into the registry must not lose it to an edit of something else.
-        client_certificate: value.client_certificate,
         ..wanted
     };
     if as_stored == value {
@@ -174,6 +177,7 @@ pub(crate) fn policy_step(
     };
     Some(PolicyStep {
         policy,
+        drops_certificates: value.client_certificate.is_some() && record.client_certificate.is_none(),
         record,
         replaces: Some(revision),
     })
@@ -212,7 +216,7 @@ fn tpm_target(wanted: &WantedTpm, seen: &TpmSeen, ek_trust: registry::EkTrust) -
     }
 }
 
-fn target(wanted: &Wanted, seen: &Observed, store: Store) -> Target {
+fn target(wanted: &Wanted, seen: &Observed, store: Store, certificate: CertificateTarget) -> Target {
     Target {
         store,
         volume: wanted.volume.clone(),
@@ -226,6 +230,7 @@ fn target(wanted: &Wanted, seen: &Observed, store: Store) -> Target {
         config: wanted.config.clone(),
         policy: wanted.policy.clone(),
         profile: wanted.profile.clone(),
+        client_certificate: certificate,
         measured_boot: wanted.measured_boot,
         journal_entries: seen.journal_entries,
     }
@@ -290,7 +295,8 @@ fn registered(
     }
     let same = record.policy == wanted.policy
         && record.profile == wanted.profile
-        && record.measured_boot == wanted.measured_boot;
+        && record.measured_boot == wanted.measured_boot
+        && !plan.target.client_certificate.changes();
     if !same {
         plan.steps.push(Step::UpdateRecord);
     }

@@ -4,6 +4,7 @@
 //! engine takes them only with a [`Confirmed`], which only a matching plan digest makes.
 
 mod allow;
+mod certificate;
 mod decide;
 mod demand;
 mod proof;
@@ -29,6 +30,7 @@ use volume::{DataCipher, DeviceConfig, SectorSize};
 use crate::sealing::SealWish;
 
 pub(crate) use allow::allowances;
+pub(crate) use certificate::CertificateTarget;
 pub(crate) use decide::{AkSeen, Observed, Registered, TpmSeen, VolumeSeen, decide, policy_step};
 pub(crate) use demand::demands;
 pub(crate) use proof::Proof;
@@ -54,6 +56,9 @@ pub(crate) struct PolicyStep {
     /// The write that it replaces; `None`: it is new.
     #[serde(serialize_with = "revision")]
     pub(crate) replaces: Option<Revision>,
+    /// Whether the one that it replaces looked at client certificates and it does not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) drops_certificates: bool,
 }
 
 /// What will be done for one device, and what that device's quotes are worth.
@@ -96,6 +101,9 @@ pub(crate) struct Target {
     pub(crate) config: DeviceConfig,
     pub(crate) policy: PolicyName,
     pub(crate) profile: ProfileName,
+    /// Its client certificate, as it is and as it will be.
+    #[serde(skip_serializing_if = "CertificateTarget::is_none")]
+    pub(crate) client_certificate: CertificateTarget,
     pub(crate) measured_boot: bool,
     /// How many entries the journal had when the plan was made; more mean that another run came between.
     #[serde(skip)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use domain::{DeviceId, EkDigest, PcrIndex, Sha256Digest};
+use domain::{CertificateKeyDigest, DeviceId, EkDigest, PcrIndex, Sha256Digest};
 use tpm::AkHandle;
 
 /// Why something will not be done.
@@ -26,6 +26,17 @@ pub(crate) enum Refusal {
         "devices '{first}' and '{second}' would be the same board: both open with the OTP device key at hand"
     )]
     SameBoard { first: DeviceId, second: DeviceId },
+    #[error("the client certificate's key {key} of device '{device}' belongs to device '{owner}', or did")]
+    CertificateTaken {
+        device: DeviceId,
+        key: CertificateKeyDigest,
+        owner: DeviceId,
+    },
+    #[error("the client certificate's key {key} of device '{device}' was taken from it before")]
+    CertificateEnded {
+        device: DeviceId,
+        key: CertificateKeyDigest,
+    },
     #[error("device '{0}' is retired")]
     Retired(DeviceId),
     #[error("this TPM's endorsement key {ek} belongs to device '{owner}'")]
@@ -88,6 +99,13 @@ impl Refusal {
             Self::NotLookedAt { .. } => "run the command again".to_owned(),
             Self::SameBoard { .. } => {
                 "each board has its own key: run it on each, and choose the device with --device".to_owned()
+            }
+            Self::CertificateTaken { .. } => {
+                "a certificate's key is one device's for good: make one for each".to_owned()
+            }
+            Self::CertificateEnded { .. } => {
+                "a key that was taken away never comes back: make the device a new one and certify that"
+                    .to_owned()
             }
             Self::Retired(_) => "a retired id is never used again: choose another".to_owned(),
             Self::EkTaken { owner, .. } => format!("this machine is enrolled already, as '{owner}'"),

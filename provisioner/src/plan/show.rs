@@ -31,6 +31,9 @@ impl fmt::Display for PolicyStep {
         for (label, allowed) in allowances(&self.record) {
             writeln!(f, "  {label:<6} {allowed}")?;
         }
+        if self.drops_certificates {
+            writeln!(f, "  certs  no longer looked at: the pre-shared key comes alone")?;
+        }
         for (nth, demand) in demands(self.record.evidence.as_ref()).iter().enumerate() {
             writeln!(f, "  {:<6} {demand}", if nth == 0 { "asks" } else { "" })?;
         }
@@ -76,6 +79,9 @@ impl fmt::Display for DevicePlan {
             writeln!(f, "         in {}", target.escrow_file.display())?;
         }
         writeln!(f, "  policy {}, profile {}", target.policy, target.profile)?;
+        for (nth, line) in target.client_certificate.lines().iter().enumerate() {
+            writeln!(f, "  {:<6} {line}", if nth == 0 { "cert" } else { "" })?;
+        }
         for step in &self.irreversible {
             writeln!(f, "  do     CANNOT BE UNDONE: {}", step.words(self))?;
         }
@@ -129,8 +135,10 @@ impl Step {
             Self::CheckVolume => "open the volume through the TPM".to_owned(),
             Self::Enrol => "register the device".to_owned(),
             Self::UpdateRecord => format!(
-                "change the device's record to policy {}, profile {}; its sessions end",
-                target.policy, target.profile
+                "change the device's record to policy {}, profile {}{}; its sessions end",
+                target.policy,
+                target.profile,
+                target.client_certificate.change()
             ),
         }
     }

@@ -7,11 +7,13 @@ use evidence::{DeclaredPolicy, Roots};
 use manifest::{
     Cipher, Device, EkKind, EkTrust, Fleet, KeyStore, Policy, Profile, SectorSize, Srk, TpmStore,
 };
-use registry::{PolicyRecord, Version1};
+use registry::{CertificateRule, PolicyRecord, Version1};
 use tpm::{AkHandle, EkAlg, InvalidHandle, InvalidIndex, InvalidTcti, PolicyKey, RollbackIndex, Tcti};
 use volume::DeviceConfig;
 
-use crate::{adapters::escrows::beside, cli, escrow::Recipients, sealing::SealWish};
+use crate::{
+    adapters::escrows::beside, certificates::Certificate, cli, escrow::Recipients, sealing::SealWish,
+};
 
 /// What the command line says beside the manifest.
 #[derive(Debug, Clone)]
@@ -24,6 +26,8 @@ pub(crate) struct Choice {
     pub(crate) roots: BTreeMap<ProfileName, Roots>,
     /// The policy keys of the profiles that seal to one.
     pub(crate) policy_keys: BTreeMap<ProfileName, PolicyKey>,
+    /// The client certificates of the devices that have one.
+    pub(crate) certificates: BTreeMap<DeviceId, Certificate>,
     /// Where relative paths start of what is read: the manifest's folder.
     pub(crate) read_from: PathBuf,
     /// Whether steps that cannot be undone may be planned.
@@ -52,6 +56,9 @@ pub(crate) struct Wanted {
     /// Where the encrypted recovery key goes, where there are keepers.
     pub(crate) escrow_file: PathBuf,
     pub(crate) evidence: Option<DeclaredPolicy>,
+    /// What its policy says of client certificates.
+    pub(crate) certificate_rule: Option<CertificateRule>,
+    pub(crate) certificate: Option<Certificate>,
     pub(crate) config: DeviceConfig,
     pub(crate) force: bool,
     pub(crate) force_uninitialised: bool,
@@ -152,6 +159,8 @@ fn one(
         escrow_file: escrow_file.map_or_else(|| beside(&volume), |file| choice.folder.join(file)),
         volume,
         evidence: policy.evidence.clone(),
+        certificate_rule: policy.client_certificate.map(certificate_rule),
+        certificate: choice.certificates.get(&device.id).cloned(),
         config,
         force: choice.force,
         force_uninitialised: choice.force_uninitialised,
@@ -217,6 +226,13 @@ fn tpm(device: &Device, store: &TpmStore, choice: &Choice) -> Result<WantedTpm, 
     })
 }
 
+const fn certificate_rule(rule: manifest::CertificateRule) -> CertificateRule {
+    match rule {
+        manifest::CertificateRule::Accepted => CertificateRule::Accepted,
+        manifest::CertificateRule::Required => CertificateRule::Required,
+    }
+}
+
 /// A policy as the registry keeps it, at its own revision 1.
 pub(crate) fn policy_record(policy: &Policy) -> PolicyRecord {
     PolicyRecord {
@@ -226,7 +242,7 @@ pub(crate) fn policy_record(policy: &Policy) -> PolicyRecord {
         endpoints: policy.endpoints.clone(),
         options: policy.options.clone(),
         limits: policy.limits,
-        client_certificate: None,
+        client_certificate: policy.client_certificate.map(certificate_rule),
         session_ttl: policy.session_ttl.as_secs(),
         evidence: policy.evidence.clone(),
     }

@@ -124,6 +124,34 @@ impl Line {
         fs::read_to_string(self.path("attest-proxy.log")).unwrap()
     }
 
+    /// Starts one more proxy on the same registry and model, with more lines of configuration; relative paths are from the
+    /// folder. Returns its address.
+    pub(crate) fn spawn_proxy(&mut self, name: &str, more: &str) -> String {
+        let config = self.path(&format!("{name}.toml"));
+        let text = fs::read_to_string(self.path("attest-proxy.toml")).unwrap();
+        fs::write(&config, format!("{text}{more}")).unwrap();
+        let config = config.display().to_string();
+        let log = self.path(&format!("{name}.log"));
+        self.spawn_into(
+            &log,
+            "attest-proxy",
+            &["serve", "--log", "json", "--config", &config],
+        )
+    }
+
+    /// What a proxy started by `spawn_proxy` has logged.
+    pub(crate) fn proxy_log_of(&self, name: &str) -> String {
+        fs::read_to_string(self.path(&format!("{name}.log"))).unwrap()
+    }
+
+    /// Waits, as long as "at once" may take, until something is so.
+    pub(crate) fn wait_until(&self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + AT_ONCE;
+        while !holds() {
+            assert!(Instant::now() < deadline, "not {what} within {AT_ONCE:?}");
+        }
+    }
+
     /// `provisioner apply` with this line's TPM and registry.
     pub(crate) fn apply(&self) -> Ended {
         self.run(&mut self.apply_command())
@@ -250,7 +278,11 @@ impl Line {
 
     fn spawn(&mut self, name: &str, arguments: &[&str]) -> String {
         let path = self.path(&format!("{name}.log"));
-        let log = fs::File::create(&path).unwrap();
+        self.spawn_into(&path, name, arguments)
+    }
+
+    fn spawn_into(&mut self, path: &Path, name: &str, arguments: &[&str]) -> String {
+        let log = fs::File::create(path).unwrap();
         let mut command = program(name);
         command
             .args(arguments)
@@ -260,7 +292,7 @@ impl Line {
         self.processes.push(command.spawn().unwrap());
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let said = fs::read_to_string(&path).unwrap();
+            let said = fs::read_to_string(path).unwrap();
             let whole = said
                 .split_inclusive('\n')
                 .filter_map(|line| line.strip_suffix('\n'));

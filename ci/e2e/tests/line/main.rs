@@ -14,6 +14,7 @@ mod bad_input;
 mod binary;
 mod boot_policy;
 mod canary;
+mod client_certificates;
 #[path = "../../../../crates/evidence/tests/it/forge/mod.rs"]
 mod forge;
 mod harness;

@@ -68,6 +68,7 @@ impl KeyUsage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Purposes {
     pub(super) ek_certificate: bool,
+    pub(super) tls_client: bool,
     pub(super) any: bool,
 }
 
@@ -175,6 +176,7 @@ fn key_usage(der: &[u8]) -> Option<KeyUsage> {
 fn purposes(der: &[u8]) -> Option<Purposes> {
     let (rest, usage) = ExtendedKeyUsage::from_der(der).ok()?;
     rest.is_empty().then_some(Purposes {
+        tls_client: usage.client_auth,
         ek_certificate: usage.other.contains(&EK_CERTIFICATE),
         any: usage.any || usage.other.contains(&ANY_PURPOSE),
     })

@@ -1,4 +1,5 @@
-//! EK certificates: is this endorsement key a genuine TPM's, by whose word, and whose TPM is it?
+//! EK certificates: is this endorsement key a genuine TPM's, by whose word, and whose TPM is it? And what a certificate of TLS says of
+//! itself ([`TlsCertificate`]).
 //!
 //! Owns: the reading of EK certificates and of a folder of maker certificates ([`Roots`]), the chain between the two
 //! ([`verify_ek_certificate`]), what a certificate says about its TPM ([`EkCertificate`]), the operator's choice of
@@ -26,6 +27,7 @@ mod parsed;
 mod reading;
 mod roots;
 mod signature;
+mod tls;
 mod trust;
 
 pub use chain::{MAX_INTERMEDIATES_SENT, MAX_ISSUERS, verify_ek_certificate};
@@ -36,4 +38,5 @@ pub use maker::{FirmwareVersion, InvalidFirmwareVersion, InvalidMaker, MakerId};
 pub use parsed::{CertificateError, Validity};
 pub use reading::{MAX_CERTIFICATE_LEN, ReadError, certificates_in};
 pub use roots::{Roots, UnreadableFile};
+pub use tls::{NotForClients, TlsCertificate};
 pub use trust::{EkRefused, EkTrustPolicy, EkTrusted, Presented, TrustBasis};

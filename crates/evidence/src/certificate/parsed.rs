@@ -111,11 +111,7 @@ impl Certificate {
             signature: outer.signature_value.data.to_vec(),
             subject: Name::read(&inner.subject),
             issuer: Name::read(&inner.issuer),
-            validity: Validity {
-                not_before: seconds(inner.validity.not_before),
-                not_after: (inner.validity.not_after.timestamp() < NO_END)
-                    .then(|| seconds(inner.validity.not_after)),
-            },
+            validity: validity(&inner.validity),
             key: Key::read(&inner.subject_pki).ok_or(CertificateError::Key)?,
             extensions: Extensions::read(inner.extensions()).map_err(CertificateError::Extension)?,
             der,
@@ -164,6 +160,14 @@ fn has_three_parts(der: &[u8]) -> bool {
         Some(rest.is_empty() && tags == [SEQUENCE, SEQUENCE, OID, BIT_STRING])
     };
     parts().unwrap_or(false)
+}
+
+/// The dates of a certificate.
+pub(super) fn validity(read: &x509_parser::certificate::Validity) -> Validity {
+    Validity {
+        not_before: seconds(read.not_before),
+        not_after: (read.not_after.timestamp() < NO_END).then(|| seconds(read.not_after)),
+    }
 }
 
 /// Times before 1970 are 1970's first second.

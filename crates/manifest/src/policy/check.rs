@@ -46,6 +46,7 @@ pub(crate) fn policy(raw: &Spot<PolicySection>, findings: &mut Findings) -> Opti
             .as_ref()
             .map_or(SessionTtl::DEFAULT, |ttl| ttl.value)
             .0,
+        client_certificate: section.client_certificate.as_ref().and_then(|rule| rule.value.0),
         evidence: evidence?,
     })
 }

@@ -12,6 +12,8 @@ use std::{collections::BTreeSet, time::Duration};
 use domain::{Endpoint, Limits, ModelPattern, OptionRules};
 use evidence::DeclaredPolicy;
 
+use crate::certificate::CertificateRule;
+
 pub(crate) use self::{check::policy, raw::PolicySection};
 
 /// What a device must prove and may do.
@@ -28,6 +30,8 @@ pub struct Policy {
     pub limits: Limits,
     /// How long a session lasts: 1 minute to 1 hour, whole seconds.
     pub session_ttl: Duration,
+    /// What a TLS client certificate counts for; `None`: it is not looked at.
+    pub client_certificate: Option<CertificateRule>,
     /// What a quote must show; `None`: the pre-shared key alone is enough.
     pub evidence: Option<DeclaredPolicy>,
 }

@@ -7,6 +7,7 @@ use domain::{
 
 use super::leaf::{Endpoints, KeepAlive, Tokens};
 use crate::{
+    certificate::RuleWord,
     evidence::EvidenceSection,
     leaf::SessionTtl,
     walk::{Spot, section},
@@ -25,6 +26,8 @@ section! {
         optional "limits" limits: LimitsSection,
         /// How long a session lasts, 1m to 1h (10m when absent).
         optional "session-ttl" session_ttl: SessionTtl,
+        /// What a device's TLS client certificate counts for: it is not looked at (never, when absent), it stands in for the pre-shared key where no evidence is wanted (accepted), or it is needed beside that key (required).
+        optional "client-certificate" client_certificate: RuleWord,
         /// What a quote must show; when absent, the pre-shared key alone is enough.
         optional "evidence" evidence: EvidenceSection,
     }

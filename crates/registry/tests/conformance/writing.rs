@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::{CertificateKeyDigest, EkDigest, PskDigest, TpmName, TpmPublic, UnixTime};
 use registry::{
-    DeviceRecord, DeviceState, EnrolError, PreviousPsk, Registry, Revision, Versioned, WriteError,
+    DeviceRecord, DeviceState, EnrolError, PreviousPsk, ReadError, Registry, Revision, Versioned, WriteError,
 };
 use tokio::task::JoinSet;
 
@@ -331,7 +331,12 @@ pub(crate) async fn a_client_certificate_is_one_devices_for_good(bench: &Bench) 
         client_certificate: Some(key(certificate)),
         ..device(name)
     };
+    assert_eq!(registry.certificate_owner(&key("one")).await.unwrap(), None);
     registry.enrol(with("a", "one")).await.unwrap();
+    assert_eq!(
+        registry.certificate_owner(&key("one")).await.unwrap(),
+        Some(id("a"))
+    );
     let refused = registry.enrol(with("b", "one")).await;
     assert!(matches!(refused, Err(EnrolError::CertificateTaken(by)) if by == id("a")));
     assert_eq!(registry.device(&id("b")).await.unwrap(), None);
@@ -366,6 +371,13 @@ pub(crate) async fn a_client_certificate_is_one_devices_for_good(bench: &Bench) 
         .update_device(change(&stored, "two"), stored.revision)
         .await;
     assert!(matches!(refused, Err(WriteError::CertificateTaken(by)) if by == id("b")));
+    assert_eq!(
+        registry.certificate_owner(&key("two")).await.unwrap(),
+        Some(id("b"))
+    );
+    bench.put_raw(&format!("cert/{}", key("strange")), "No Device");
+    let strange = registry.certificate_owner(&key("strange")).await;
+    assert!(matches!(strange, Err(ReadError::Unreadable(_))), "{strange:?}");
     edit(registry, "b", |r| r.measured_boot = true).await;
     let stored = registry.device(&id("b")).await.unwrap().unwrap().value;
     assert_eq!(stored.client_certificate, Some(key("three")));

@@ -103,6 +103,7 @@ impl World {
             folder: self.dir.path().to_owned(),
             roots: BTreeMap::new(),
             policy_keys: BTreeMap::new(),
+            certificates: BTreeMap::new(),
             read_from: self.dir.path().to_owned(),
             tcti: Some(self.tpm.tcti().parse().unwrap()),
             force: false,

@@ -11,8 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use domain::{
-    CredentialSecret, DeviceId, Generation, PcrSelection, PcrValues, PolicyName, SealedSecret,
-    VolumeKeyDigest,
+    CertificateKeyDigest, CredentialSecret, DeviceId, Generation, PcrSelection, PcrValues, PolicyName,
+    SealedSecret, VolumeKeyDigest,
 };
 use registry::{
     DeviceRecord, EnrolError, Listing, PolicyRecord, ReadError, Registry, Revision, SeenRecord, SpentRecord,
@@ -218,6 +218,9 @@ impl Registry for MortalRegistry {
         let revision = self.0.update_device(record, expected).await?;
         self.1.change();
         Ok(revision)
+    }
+    async fn certificate_owner(&self, key: &CertificateKeyDigest) -> Result<Option<DeviceId>, ReadError> {
+        self.0.certificate_owner(key).await
     }
     async fn policy(&self, name: &PolicyName) -> Result<Option<Versioned<PolicyRecord>>, ReadError> {
         self.0.policy(name).await

@@ -86,6 +86,7 @@ impl Bench {
             read_from: self.dir.path().to_owned(),
             roots: BTreeMap::new(),
             policy_keys: BTreeMap::new(),
+            certificates: BTreeMap::new(),
             tcti: None,
             force: false,
             force_uninitialised: false,

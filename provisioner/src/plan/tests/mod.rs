@@ -14,6 +14,7 @@ use super::{
 };
 use crate::ports::Content;
 
+mod certificates;
 mod registered;
 mod seals;
 
@@ -26,6 +27,7 @@ fn want(change: impl FnOnce(String) -> String, force: bool) -> Wanted {
         tcti: None,
         roots: BTreeMap::new(),
         policy_keys: BTreeMap::new(),
+        certificates: BTreeMap::new(),
         read_from: "/fleet".into(),
         force,
         force_uninitialised: false,
@@ -79,6 +81,7 @@ fn fresh() -> Observed {
         recoverable: false,
         in_escrow: false,
         registered: Registered::No,
+        certificate_owner: None,
         journal_entries: 0,
     }
 }
@@ -325,17 +328,18 @@ fn a_policy_that_differs_rises_by_one() {
         Some(Versioned { value, revision })
     };
     assert!(policy_step(name, wanted.clone(), stored(4)).is_none());
-    // What no manifest can say stays as it is, beside an edit of the rest too.
+    // What the manifest does not say of client certificates is `never`, and told.
     let mut ruled = stored(4).unwrap();
     ruled.value.client_certificate = Some(registry::CertificateRule::Required);
-    assert!(policy_step(name, wanted.clone(), Some(ruled.clone())).is_none());
-    ruled.value.session_ttl = 61;
-    let edited = policy_step(name, wanted.clone(), Some(ruled)).unwrap().record;
+    let edited = policy_step(name, wanted.clone(), Some(ruled)).unwrap();
     assert_eq!(
-        edited.client_certificate,
-        Some(registry::CertificateRule::Required)
+        (edited.record.revision, edited.record.client_certificate),
+        (5, None)
     );
-    assert_eq!((edited.revision, edited.session_ttl), (5, wanted.session_ttl));
+    assert!(
+        edited.to_string().contains("certs  no longer looked at"),
+        "{edited}"
+    );
     let with = |parts: Mix| {
         let mut other = wanted.clone();
         other.evidence = Some(DeclaredPolicy::new(HashAlg::Sha256, parts, false).unwrap());
