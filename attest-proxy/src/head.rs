@@ -1,7 +1,8 @@
 //! A request's head, checked beyond what hyper checks.
 //!
-//! Owns: which heads are looked at at all. One `Host`, an origin-form target, no upgrade, no coded body, no body where
-//! none belongs, no field that a server behind us could take for another one.
+//! Owns: which heads are looked at at all. One `Host`, a target in origin form (or in absolute form, if it names that same
+//! host), a method that anybody here has, no upgrade, no coded body, no body where none belongs, no field that a server
+//! behind us could take for another one; and which fields may come behind a body ([`check_trailers`]).
 //! Pure. An attacker controls all of it. What passes is still a stranger's.
 
 use domain::CertificateKeyDigest;
@@ -26,18 +27,24 @@ pub enum HeadError {
     /// More fields than may be.
     #[error("more than {0} fields")]
     Count(usize),
-    /// An absolute, authority or asterisk form.
-    #[error("the request target is not a path")]
+    /// An authority or asterisk form, an absolute form that names another host, or no path by the grammar of URIs.
+    #[error("the request target is not a path of this host")]
     Target,
+    /// A method that neither we nor the model server have for anything.
+    #[error("not a method that is served")]
+    Method,
     /// `Upgrade`.
     #[error("an upgrade is asked for")]
     Upgrade,
-    /// `Trailer`.
-    #[error("trailers are announced")]
+    /// A trailer, or one that is announced, that must not be one: it is the framing's, or says who asks or what for.
+    #[error("a field that matters in the trailers")]
     Trailer,
     /// `Content-Encoding`.
     #[error("the body is encoded")]
     Encoded,
+    /// `Content-Type` twice.
+    #[error("Content-Type is given twice")]
+    Type,
     /// A body with a method that has none here.
     #[error("a body where none belongs")]
     Body,
@@ -76,18 +83,19 @@ impl<'a> Head<'a> {
         let uri = &parts.uri;
         match parts.version {
             Version::HTTP_10 | Version::HTTP_11 => {
-                check_host(headers)?;
-                if uri.scheme().is_some() || uri.authority().is_some() {
-                    return Err(HeadError::Target);
-                }
+                let host = check_host(headers)?;
+                check_form(uri, host)?;
             }
             Version::HTTP_2 => check_http2(uri, headers)?,
             _ => return Err(HeadError::Version),
         }
         let target = uri
             .path_and_query()
-            .filter(|target| target.as_str().starts_with('/'))
+            .filter(|target| is_path(target.path()))
             .ok_or(HeadError::Target)?;
+        if !METHODS.contains(&parts.method) {
+            return Err(HeadError::Method);
+        }
         check_fields(headers)?;
         let bodyless = matches!(parts.method, Method::GET | Method::HEAD);
         if bodyless && has_body(headers) {
@@ -117,12 +125,79 @@ pub fn check_ended(parts: &Parts, ended: bool) -> Result<(), HeadError> {
     Ok(())
 }
 
-fn check_host(headers: &HeaderMap) -> Result<(), HeadError> {
+/// Checks what came behind a body of chunks, or of HTTP/2. It is thrown away, whatever it is; what nobody may say there is
+/// refused beside (RFC 9110 6.5.1).
+///
+/// # Errors
+/// [`HeadError::Trailer`].
+pub fn check_trailers(trailers: &HeaderMap) -> Result<(), HeadError> {
+    if trailers.keys().any(|name| !may_trail(name.as_str())) {
+        return Err(HeadError::Trailer);
+    }
+    Ok(())
+}
+
+fn may_trail(name: &str) -> bool {
+    let name = name.replace('_', "-").to_ascii_lowercase();
+    !is_needed(&name) && !HOPS.contains(&&*name) && !NEVER_LAST.contains(&&*name)
+}
+
+/// Fields that say how to read a message, where it goes, or whether to work on it at all.
+const NEVER_LAST: [&str; 15] = [
+    "cache-control",
+    "content-encoding",
+    "content-range",
+    "cookie",
+    "expect",
+    "forwarded",
+    "max-forwards",
+    "pragma",
+    "range",
+    "set-cookie",
+    "te",
+    "trailer",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
+
+/// The methods of the routes that there are, here and at the model server, and what a browser asks before it uses one.
+const METHODS: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+];
+
+/// The characters of a path (RFC 3986 3.3), and no control character in any spelling.
+fn is_path(path: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&b);
+    let control = |after: &str| {
+        let digits = after.get(..2).unwrap_or_default();
+        u8::from_str_radix(digits, 16).is_ok_and(|b| b.is_ascii_control())
+    };
+    path.starts_with('/') && path.bytes().all(plain) && !path.split('%').skip(1).any(control)
+}
+
+/// A path; or, since a server must take it (RFC 9112 3.2.2), an absolute form that says nothing else than `Host` does.
+fn check_form(uri: &Uri, host: &[u8]) -> Result<(), HeadError> {
+    match (uri.scheme_str(), uri.authority()) {
+        (None, None) => Ok(()),
+        (Some("http" | "https"), Some(authority)) if authority.as_str().as_bytes() == host => Ok(()),
+        _ => Err(HeadError::Target),
+    }
+}
+
+fn check_host(headers: &HeaderMap) -> Result<&[u8], HeadError> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return Err(HeadError::Host);
     };
-    check_authority(host.as_bytes())
+    check_authority(host.as_bytes())?;
+    Ok(host.as_bytes())
 }
 
 fn check_authority(text: &[u8]) -> Result<(), HeadError> {
@@ -147,14 +222,19 @@ fn check_http2(uri: &Uri, headers: &HeaderMap) -> Result<(), HeadError> {
                 return Err(HeadError::Host);
             }
         }
-        None => check_host(headers)?,
+        None => {
+            check_host(headers)?;
+        }
     }
     let te = headers.get_all(header::TE).iter();
     if HOPS.iter().any(|name| headers.contains_key(*name)) || te.into_iter().any(|te| te != "trailers") {
         return Err(HeadError::Hop);
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let plain = |text: &[u8]| !text.is_empty() && text.len() <= 18 && text.iter().all(u8::is_ascii_digit);
+    let plain = |text: &[u8]| {
+        let octal = text.len() > 1 && text.first() == Some(&b'0');
+        !text.is_empty() && text.len() <= 18 && !octal && text.iter().all(u8::is_ascii_digit)
+    };
     match (lengths.next(), lengths.next()) {
         (None, _) => Ok(()),
         (Some(length), None) if plain(length.as_bytes()) => Ok(()),
@@ -176,11 +256,17 @@ fn check_fields(headers: &HeaderMap) -> Result<(), HeadError> {
     if has(header::UPGRADE) {
         return Err(HeadError::Upgrade);
     }
-    if has(header::TRAILER) {
-        return Err(HeadError::Trailer);
+    for value in headers.get_all(header::TRAILER) {
+        let text = value.to_str().map_err(|_| HeadError::Trailer)?;
+        if text.split(',').map(str::trim).any(|name| !may_trail(name)) {
+            return Err(HeadError::Trailer);
+        }
     }
     if has(header::CONTENT_ENCODING) {
         return Err(HeadError::Encoded);
+    }
+    if headers.get_all(header::CONTENT_TYPE).iter().nth(1).is_some() {
+        return Err(HeadError::Type);
     }
     if headers.keys().any(is_twin) {
         return Err(HeadError::Twin);
@@ -247,20 +333,81 @@ mod tests {
             Ok(())
         );
         assert_eq!(check(|b| b.method("GET").header("content-length", "0")), Ok(()));
+        assert_eq!(check(|b| b.header("trailer", "X-Checksum, x-b")), Ok(()));
+        assert_eq!(check(|b| b.uri("http://a:1/api/chat?x=1")), Ok(()));
+        assert_eq!(check(|b| b.uri("https://a:1")), Ok(()));
+    }
+
+    #[test]
+    fn trailers_say_nothing_that_matters() {
+        let trailers = |name: &str| {
+            let mut all = HeaderMap::new();
+            all.insert("x-checksum", "1".parse().unwrap());
+            all.insert(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                "1".parse().unwrap(),
+            );
+            check_trailers(&all)
+        };
+        assert_eq!(trailers("x-other"), Ok(()));
+        for name in HOPS
+            .into_iter()
+            .chain(NEVER_LAST)
+            .chain(STRIPPED.iter().map(HeaderName::as_str))
+            .chain([
+                "host",
+                "content-length",
+                "content-type",
+                "content_length",
+                "x_pre_shared_key",
+            ])
+        {
+            assert_eq!(trailers(name), Err(HeadError::Trailer), "{name}");
+        }
     }
 
     #[test]
     fn every_error_is_reached() {
         assert_eq!(check(|b| b.version(Version::HTTP_3)), Err(HeadError::Version));
         assert_eq!(check(|b| b.header("host", "b")), Err(HeadError::Host));
-        for uri in ["http://other/api/chat", "*", "other:80"] {
+        for uri in [
+            "http://other/api/chat",
+            "http://a/api/chat",
+            "http://u@a:1/api/chat",
+            "ftp://a:1/api/chat",
+            "*",
+            "other:80",
+            "a:1",
+            "/api\\chat",
+            "/api/chat|",
+            "/api/chat%00",
+            "/api%0d%0Achat",
+            "/api/chat%7F",
+        ] {
             assert_eq!(check(|b| b.uri(uri)), Err(HeadError::Target), "{uri}");
         }
+        for method in ["TRACE", "CONNECT", "post", "PROPFIND", "X"] {
+            assert_eq!(check(|b| b.method(method)), Err(HeadError::Method), "{method}");
+        }
+        let twice = |b: http::request::Builder| b.header("content-type", "a/b").header("content-type", "a/b");
+        assert_eq!(check(twice), Err(HeadError::Type));
         assert_eq!(
             check(|b| b.header("upgrade", "websocket")),
             Err(HeadError::Upgrade)
         );
-        assert_eq!(check(|b| b.header("trailer", "x")), Err(HeadError::Trailer));
+        for named in [
+            "X-Pre-Shared-Key",
+            "x, Content-Length",
+            "Trailer",
+            "transfer_encoding",
+            "x\u{e9}",
+        ] {
+            assert_eq!(
+                check(|b| b.header("trailer", named)),
+                Err(HeadError::Trailer),
+                "{named}"
+            );
+        }
         assert_eq!(
             check(|b| b.header("content-encoding", "identity")),
             Err(HeadError::Encoded)
@@ -316,7 +463,7 @@ mod tests {
             assert_eq!(Head::check(&parts).unwrap_err(), HeadError::Hop, "{name}");
         }
         assert_eq!(check(|b| b.header("te", "gzip")), Err(HeadError::Hop));
-        for length in ["+3", "", "3,3", "9999999999999999999"] {
+        for length in ["+3", "", "03", "3,3", "9999999999999999999"] {
             let (mut parts, ()) = Request::builder()
                 .version(Version::HTTP_2)
                 .uri("https://a/")

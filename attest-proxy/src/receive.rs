@@ -2,7 +2,7 @@
 //!
 //! Owns: how long, how slowly and how large a body may come, and what all of them together may take. A stranger never gets
 //! here: the head was admitted before.
-//! Refuses: trailers, which HTTP/1's framing watch has refused already.
+//! Refuses: trailers that name what only a head may say. All others are thrown away: nobody behind this sees any.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     config::Limits,
+    head::{HeadError, check_trailers},
     memory::{Budget, Exhausted, Share},
 };
 
@@ -33,9 +34,9 @@ pub enum ReceiveError {
     /// The client broke off, or its chunks are malformed.
     #[error("the body broke off: {0}")]
     Broken(hyper::Error),
-    /// Fields after the body.
-    #[error("trailers")]
-    Trailers,
+    /// A field after the body that none may be.
+    #[error(transparent)]
+    Trailers(#[from] HeadError),
     /// There is no room for it beside the others.
     #[error(transparent)]
     NoRoom(#[from] Exhausted),
@@ -47,7 +48,7 @@ impl ReceiveError {
     pub const fn refusal(&self) -> Refusal {
         match self {
             Self::TooLarge(_) => Refusal::BodyTooLarge,
-            Self::Late(_) | Self::Slow(_) | Self::Broken(_) | Self::Trailers => Refusal::RequestMalformed,
+            Self::Late(_) | Self::Slow(_) | Self::Broken(_) | Self::Trailers(_) => Refusal::RequestMalformed,
             Self::NoRoom(_) => Refusal::Overloaded,
         }
     }
@@ -102,10 +103,15 @@ async fn collect(
         let Some(frame) = patience.wait(whole.len(), body.frame()).await? else {
             return Ok(whole.freeze());
         };
-        let data = frame
-            .map_err(ReceiveError::Broken)?
-            .into_data()
-            .map_err(|_| ReceiveError::Trailers)?;
+        let data = match frame.map_err(ReceiveError::Broken)?.into_data() {
+            Ok(data) => data,
+            Err(other) => {
+                if let Some(trailers) = other.trailers_ref() {
+                    check_trailers(trailers)?;
+                }
+                continue;
+            }
+        };
         if whole.len().saturating_add(data.len()) > limit {
             return Err(ReceiveError::TooLarge(limit));
         }

@@ -174,6 +174,7 @@ pub fn refuse(
     };
     let mut response = json(refusal.body(shape).into_bytes());
     *response.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
+    let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
     let fields = response.headers_mut();
     if let Some(over) = over {
         fields.insert(header::RETRY_AFTER, over.retry_after.into());
@@ -185,6 +186,10 @@ pub fn refuse(
         && let Ok(value) = HeaderValue::from_str(&headers::bytes(nonce.as_bytes()))
     {
         fields.insert(headers::CHALLENGE, value);
+    }
+    if unauthorized {
+        // RFC 9110 15.5.2 wants one; this is the scheme that stock clients have. Evidence has a field of its own.
+        fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if refusal.closes_connection() {
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -229,6 +234,10 @@ mod tests {
             assert_eq!(
                 response.headers().contains_key("connection"),
                 refusal.closes_connection()
+            );
+            assert_eq!(
+                response.headers().contains_key("www-authenticate"),
+                refusal.status() == 401
             );
             assert!(!response.headers().contains_key("attestation-challenge"));
             assert!(!response.body().is_end_stream());

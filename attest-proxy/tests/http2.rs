@@ -192,7 +192,7 @@ async fn malformed_requests_end_here() {
         ),
         ("an upgrade", plus("upgrade", "h2c"), CHAT),
         ("TE", plus("te", "gzip"), CHAT),
-        ("an announced trailer", plus("trailer", "x"), CHAT),
+        ("an announced key", plus("trailer", "x-pre-shared-key"), CHAT),
         (
             "two lengths",
             plus("content-length", &CHAT.len().to_string()),

@@ -13,7 +13,10 @@
 mod common;
 mod corpus;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use common::{Rig, client::Connection, psk};
 use corpus::{Case, End, FOLLOWER, fill};
@@ -99,6 +102,69 @@ async fn malformed_requests_end_here() {
     }
     // The same key in a plain request is still served.
     assert_eq!(rig.chat(&psk("plain")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_byte_in_the_wrong_place_is_a_request_of_its_own_or_none() {
+    let rig = Rig::new().await;
+    let mut wrong = Vec::new();
+    for case in corpus::mutations::cases() {
+        let bytes = [&case.bytes[..], &fill(FOLLOWER)].concat();
+        let (answers, reached, said) = play(&rig, &bytes, enough(&case)).await;
+        let right = match case.end {
+            // Both may pass; neither may have become three.
+            End::InStep(_) => answers == [200, 200] && reached == 2,
+            _ => judge(&case, &answers, reached),
+        };
+        if !right {
+            wrong.push(format!("{}: {answers:?}, {reached}: {said:.200}", case.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_that_does_not_end_is_answered_at_once() {
+    let rig = Rig::new().await;
+    let head = fill("POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Transfer-Encoding: chunked\r\n\r\n");
+    for case in corpus::chunks::cases() {
+        // Nothing comes behind it; the head comes first, or with it.
+        for split in [0, head.len()] {
+            let mut connection = Connection::open(rig.address).await;
+            connection.send(&case.bytes[..split]).await;
+            if split > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            connection.send(&case.bytes[split..]).await;
+            let begun = Instant::now();
+            let answer = connection.answer("POST").await;
+            let status = answer.map(|a| a.status);
+            assert_eq!(status, Some(400), "{}", case.name);
+            assert!(
+                begun.elapsed() < Duration::from_secs(2),
+                "{} was waited for",
+                case.name
+            );
+        }
+    }
+    assert!(rig.upstream.received().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_first_is_answered_first() {
+    let rig = Rig::new().await;
+    let good = fill(FOLLOWER);
+    let mut wrong = Vec::new();
+    for case in corpus::malformed().iter().step_by(2) {
+        // Two good ones and the bad one in one piece.
+        let bytes = [&good[..], &good, &case.bytes, &good].concat();
+        let (answers, reached, said) = play(&rig, &bytes, enough(case) + 2).await;
+        let (first, rest) = answers.split_at(answers.len().min(2));
+        if first != [200, 200] || reached < 2 || !judge(case, rest, reached - 2) {
+            wrong.push(format!("{}: {answers:?}, {reached}: {said:.200}", case.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

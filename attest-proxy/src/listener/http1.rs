@@ -113,6 +113,6 @@ pub(super) async fn serve<S: Stream>(
     // Nothing is lost: every answer was taken, and what was read and not used yet comes back.
     let parts = served.into_parts();
     let mut io = parts.io.into_inner();
-    io.give_back(parts.read_buf);
+    io.give_back(&parts.read_buf);
     Some(io)
 }

@@ -1,14 +1,15 @@
 //! A connection's state, shared between its bytes, its requests and its one timer.
 //!
-//! Owns: whether the framing is broken, and since when the connection waits for what: [`Conn::due`] is the moment at which
+//! Owns: whether the framing is broken, whether the next request may be read, and since when the connection waits for what: [`Conn::due`] is the moment at which
 //! it has waited too long. Nothing here sleeps; the listener does, once per connection.
 //! All of it is single numbers that are read and written relaxed: a deadline may be seen one poll late.
 
 use std::{
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
+    task::Waker,
     time::{Duration, Instant},
 };
 
@@ -55,8 +56,14 @@ pub struct Conn {
     stalled: AtomicU64,
     /// Milliseconds after `opened`, plus one, since which we read only to be heard out; 0: we do not.
     lingering: AtomicU64,
-    /// Requests that are being answered.
-    busy: AtomicU32,
+    /// Requests that were begun to be answered, and those that were.
+    asked: AtomicU32,
+    answered: AtomicU32,
+    /// Heads that the framing watch has seen to their end.
+    heads: AtomicU32,
+    /// Who holds the next request back until the last one was answered.
+    waiting: AtomicBool,
+    waiter: Mutex<Option<Waker>>,
 }
 
 /// A request that is being answered: the connection is not idle while this lives.
@@ -88,7 +95,11 @@ impl Conn {
             since: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
             lingering: AtomicU64::new(0),
-            busy: AtomicU32::new(0),
+            asked: AtomicU32::new(0),
+            answered: AtomicU32::new(0),
+            heads: AtomicU32::new(0),
+            waiting: AtomicBool::new(false),
+            waiter: Mutex::new(None),
         }
     }
 
@@ -110,10 +121,14 @@ impl Conn {
         self.violation.get().copied()
     }
 
-    /// Marks the connection as busy until the guard is dropped.
+    /// Marks the connection as busy until the guard is dropped: a request is being answered. Of HTTP/1, the framing watch
+    /// has seen its head; if not, two parsers read these bytes in two ways, and it is refused.
     #[must_use]
     pub fn busy(self: &Arc<Self>) -> Busy {
-        self.busy.fetch_add(1, Ordering::Relaxed);
+        let nth = self.asked.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        if !self.multiplexed && nth != self.heads.load(Ordering::Relaxed) {
+            self.violates(Violation::Disagreement);
+        }
         Busy(Arc::clone(self))
     }
 
@@ -162,7 +177,27 @@ impl Conn {
     }
 
     fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) > 0
+        self.asked.load(Ordering::Relaxed) != self.answered.load(Ordering::Relaxed)
+    }
+
+    /// The framing watch has seen so many heads to their end.
+    pub(super) fn saw_heads(&self, heads: u32) {
+        self.heads.store(heads, Ordering::Relaxed);
+    }
+
+    /// How many requests were answered to the last byte.
+    pub(super) fn answered(&self) -> u32 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Wakes `waiter` when the next one was.
+    pub(super) fn when_answered(&self, waiter: &Waker) {
+        let mut place = self.waiter.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *place {
+            Some(before) => before.clone_from(waiter),
+            None => *place = Some(waiter.clone()),
+        }
+        self.waiting.store(true, Ordering::Release);
     }
 
     /// Milliseconds since it was accepted.
@@ -201,7 +236,56 @@ impl Conn {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.since.store(self.0.elapsed(), Ordering::Relaxed);
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+        let conn = &*self.0;
+        conn.since.store(conn.elapsed(), Ordering::Relaxed);
+        conn.answered.fetch_add(1, Ordering::Relaxed);
+        if conn.waiting.swap(false, Ordering::Acquire) {
+            let waiter = conn.waiter.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(waiter) = waiter {
+                waiter.wake();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conn() -> Arc<Conn> {
+        Conn::one_by_one(Peer::at([192, 0, 2, 1].into()))
+    }
+
+    #[test]
+    fn a_request_that_was_not_seen_is_refused() {
+        let one = conn();
+        one.saw_heads(1);
+        drop(one.busy());
+        assert_eq!(one.violation(), None);
+        drop(one.busy());
+        assert_eq!(one.violation(), Some(Violation::Disagreement));
+        // Streams are counted elsewhere.
+        let many = conn().multiplexed();
+        drop((many.busy(), many.busy()));
+        assert_eq!(many.violation(), None);
+    }
+
+    #[test]
+    fn who_waits_for_an_answer_is_woken_by_it() {
+        struct Flag(AtomicBool);
+        impl std::task::Wake for Flag {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let flag = Arc::new(Flag(AtomicBool::new(false)));
+        let one = conn();
+        one.saw_heads(1);
+        let busy = one.busy();
+        one.when_answered(&Arc::clone(&flag).into());
+        one.when_answered(&Arc::clone(&flag).into());
+        assert!(!flag.0.load(Ordering::SeqCst) && one.answered() == 0);
+        drop(busy);
+        assert!(flag.0.load(Ordering::SeqCst) && one.answered() == 1);
     }
 }

@@ -1,4 +1,4 @@
-//! A client's bytes of HTTP/2 with their frames counted and their writes timed.
+//! The watch over a connection of HTTP/2.
 //!
 //! Owns: [`Framed`], which shows every byte that was read to the watch over the frames, and tells [`Conn`] where the bytes
 //! are. Unlike in HTTP/1, a flood is no request that could be answered: reading fails, and the connection ends.
@@ -7,23 +7,25 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
     conn::{At, Conn},
     frames::Frames,
+    io::{Watch, Wire},
 };
 
 /// A stream whose frames are counted and whose writes are timed.
+pub type Framed<S> = Wire<S, FrameWatch>;
+
+/// Counts frames.
 #[derive(Debug)]
-pub struct Framed<S> {
-    stream: S,
+pub struct FrameWatch {
     frames: Frames,
-    conn: Arc<Conn>,
     /// What was read before.
     ahead: Bytes,
 }
@@ -31,81 +33,48 @@ pub struct Framed<S> {
 impl<S> Framed<S> {
     /// Watches `stream` on behalf of `conn`; `ahead` was read of it already. A head has at most `header_bytes`.
     pub const fn new(stream: S, ahead: Bytes, conn: Arc<Conn>, header_bytes: usize) -> Self {
-        Self {
-            stream,
+        let watch = FrameWatch {
             frames: Frames::new(header_bytes),
-            conn,
             ahead,
-        }
+        };
+        Self { stream, conn, watch }
     }
+}
 
-    fn look(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let seen = self.frames.feed(bytes, self.conn.elapsed());
-        self.conn
-            .enter(if self.frames.in_head() { At::Head } else { At::Idle });
+impl FrameWatch {
+    fn look(&mut self, bytes: &[u8], conn: &Conn) -> io::Result<()> {
+        let seen = self.frames.feed(bytes, conn.elapsed());
+        conn.enter(if self.frames.in_head() { At::Head } else { At::Idle });
         seen.map_err(|violation| {
-            self.conn.violates(violation);
+            conn.violates(violation);
             io::Error::new(io::ErrorKind::InvalidData, violation)
         })
     }
-
-    fn wrote(&mut self, result: &Poll<io::Result<usize>>) {
-        self.conn.writes(result.is_pending());
-        if result.is_ready() {
-            self.frames.wrote();
-        }
-    }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.conn.violation().is_some() {
+impl Watch for FrameWatch {
+    fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        conn: &Conn,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if conn.violation().is_some() {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         let before = buf.filled().len();
-        if this.ahead.is_empty() {
-            std::task::ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        if self.ahead.is_empty() {
+            ready!(Pin::new(stream).poll_read(cx, buf))?;
         } else {
-            let here = this.ahead.len().min(buf.remaining());
-            buf.put_slice(this.ahead.get(..here).unwrap_or_default());
-            this.ahead.advance(here);
+            let here = self.ahead.len().min(buf.remaining());
+            buf.put_slice(self.ahead.get(..here).unwrap_or_default());
+            self.ahead.advance(here);
         }
-        Poll::Ready(this.look(buf.filled().get(before..).unwrap_or_default()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.wrote(&result);
-        result
+        Poll::Ready(self.look(buf.filled().get(before..).unwrap_or_default(), conn))
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.wrote(&result);
-        result
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_flush(cx);
-        this.conn.writes(result.is_pending());
-        result
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    fn wrote(&mut self) {
+        self.frames.wrote();
     }
 }

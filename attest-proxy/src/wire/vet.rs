@@ -3,8 +3,15 @@
 //! Owns: a state machine that sees every byte a client sends, beside hyper's own parser, and says whether two servers
 //! could disagree on where a request ends. It refuses, and never repairs: bare LF or CR, NUL and other controls, folded
 //! lines, space around a name, `Content-Length` beside `Transfer-Encoding`, either of them twice, any coding but
-//! `chunked`, chunk extensions, trailers, and bytes that are not a request line.
+//! `chunked`, a `Content-Length` with zeros in front, malformed chunks ([`chunk`](super::chunk)), and bytes that are not a
+//! request line. Well-formed chunk extensions and trailers are passed over; which trailers may be is the receiver's to say.
+//! It stops where a message ends: what follows is looked at when that message was answered.
 //! Pure. An attacker controls every byte and where the reads split. What hyper refuses on its own, it still refuses.
+
+use super::{
+    chunk::ChunkLine,
+    line::{KEPT, Line, is_token},
+};
 
 /// What is wrong with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,12 +34,18 @@ pub enum Violation {
     /// A transfer coding other than `chunked`.
     #[error("a transfer coding other than chunked")]
     Coding,
-    /// A chunk's size line is not plain hexadecimal digits.
+    /// A chunk's first line is not its size and well-formed extensions, or the chunk does not end where it says.
     #[error("a malformed chunk")]
     Chunk,
-    /// Fields after the last chunk.
-    #[error("trailers")]
-    Trailer,
+    /// More chunk extensions than anybody needs.
+    #[error("chunk extensions that are too long")]
+    Extensions,
+    /// A request line begins with no method that there is.
+    #[error("a method that is too long")]
+    Method,
+    /// hyper has read a request where this watch has seen none.
+    #[error("two parsers disagree on where a request ends")]
+    Disagreement,
     /// HTTP/2: more frames that move nothing than a client has any use for.
     #[error("a flood of frames")]
     Flood,
@@ -41,17 +54,16 @@ pub enum Violation {
     HeaderBlock,
 }
 
-/// How much of a line is kept to be looked at. Longer names than ours are not looked at; values of the two length
-/// fields are short.
-const KEPT: usize = 64;
-
 /// Watches one direction of a connection.
 #[derive(Debug)]
 pub(super) struct Vet {
     state: State,
     line: Line,
+    chunk: ChunkLine,
     content_length: Option<u64>,
     chunked: bool,
+    heads: u32,
+    ended: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,27 +91,16 @@ pub(super) enum Phase {
     Body,
 }
 
-/// The line that is being read: its first bytes, and whether its last byte was a CR.
-#[derive(Debug)]
-struct Line {
-    kept: [u8; KEPT],
-    len: usize,
-    carriage: bool,
-    hash: bool,
-}
-
 impl Vet {
     pub(super) const fn new() -> Self {
         Self {
             state: State::Idle,
-            line: Line {
-                kept: [0; KEPT],
-                len: 0,
-                carriage: false,
-                hash: false,
-            },
+            line: Line::new(),
+            chunk: ChunkLine::new(),
             content_length: None,
             chunked: false,
+            heads: 0,
+            ended: 0,
         }
     }
 
@@ -112,42 +113,71 @@ impl Vet {
         }
     }
 
-    /// Looks at bytes in the order in which they came. After an error the connection is done with.
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
-        while let Some((first, rest)) = bytes.split_first() {
-            // Bodies are skipped in one step, what means nothing in a line is taken in one; everything else goes byte by byte.
-            if let State::Body(left) | State::ChunkData(left) = self.state {
-                let here = u64::try_from(bytes.len()).unwrap_or(u64::MAX).min(left);
-                bytes = usize::try_from(here)
-                    .ok()
-                    .and_then(|n| bytes.get(n..))
-                    .unwrap_or_default();
-                self.skipped(left.saturating_sub(here));
-                continue;
-            }
-            let plain = self.line.take_plain(bytes);
-            if plain > 0 {
-                bytes = bytes.get(plain..).unwrap_or_default();
-                if self.state == State::Idle {
-                    self.state = State::RequestLine;
-                }
-                continue;
-            }
-            bytes = rest;
-            if self.line.push(*first)? {
+    /// How many heads have ended.
+    pub(super) const fn heads(&self) -> u32 {
+        self.heads
+    }
+
+    /// How many messages have ended.
+    pub(super) const fn ended(&self) -> u32 {
+        self.ended
+    }
+
+    /// Looks at bytes in the order in which they came, up to the end of a message; tells how many it has looked at. After
+    /// an error the connection is done with.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+        let mut rest = bytes;
+        let before = self.ended;
+        while let Some(first) = rest.first()
+            && self.ended == before
+        {
+            let here = self.step(*first, rest)?;
+            rest = rest.get(here..).unwrap_or_default();
+        }
+        Ok(bytes.len().saturating_sub(rest.len()))
+    }
+
+    /// Bodies are skipped in one step, what means nothing in a line is taken in one; everything else goes byte by byte.
+    fn step(&mut self, first: u8, bytes: &[u8]) -> Result<usize, Violation> {
+        if let State::Body(left) | State::ChunkData(left) = self.state {
+            let here = u64::try_from(bytes.len()).unwrap_or(u64::MAX).min(left);
+            self.skipped(left.saturating_sub(here));
+            return Ok(usize::try_from(here).unwrap_or(bytes.len()));
+        }
+        let plain = match self.state {
+            State::ChunkSize | State::ChunkEnd => 0,
+            _ => self.line.take_plain(bytes),
+        };
+        if plain == 0 {
+            if self.line.push(first)? {
                 self.end_of_line()?;
-                self.line.len = 0;
-                self.line.hash = false;
-            } else if self.state == State::Idle {
-                self.state = State::RequestLine;
+                self.line.clear();
+                return Ok(1);
+            }
+            match self.state {
+                State::ChunkSize if first != b'\r' => self.chunk.push(first)?,
+                // At once: whoever looks for a way in waits for who waits.
+                State::ChunkEnd if first != b'\r' => return Err(Violation::Chunk),
+                _ => {}
             }
         }
-        Ok(())
+        if matches!(self.state, State::Idle | State::RequestLine) {
+            self.state = State::RequestLine;
+            if self.line.is_endless_method() {
+                return Err(Violation::Method);
+            }
+        }
+        Ok(plain.max(1))
+    }
+
+    fn end_of_message(&mut self) -> State {
+        self.ended = self.ended.wrapping_add(1);
+        State::Idle
     }
 
     fn skipped(&mut self, left: u64) {
         self.state = match self.state {
-            State::Body(_) if left == 0 => State::Idle,
+            State::Body(_) if left == 0 => self.end_of_message(),
             State::Body(_) => State::Body(left),
             _ if left == 0 => State::ChunkEnd,
             _ => State::ChunkData(left),
@@ -158,36 +188,45 @@ impl Vet {
         let empty = self.line.len == 0;
         self.state = match self.state {
             State::Idle | State::RequestLine if empty => State::Idle,
-            State::Idle | State::RequestLine if self.line.hash => return Err(Violation::Fragment),
+            State::Idle | State::RequestLine if self.line.has_hash() => return Err(Violation::Fragment),
             State::Idle | State::RequestLine => {
                 self.content_length = None;
                 self.chunked = false;
                 State::Field
             }
-            State::Field if empty => match (self.chunked, self.content_length) {
-                (true, _) => State::ChunkSize,
-                (false, None | Some(0)) => State::Idle,
-                (false, Some(length)) => State::Body(length),
-            },
+            State::Field if empty => {
+                self.heads = self.heads.wrapping_add(1);
+                match (self.chunked, self.content_length) {
+                    (true, _) => {
+                        self.chunk = ChunkLine::new();
+                        State::ChunkSize
+                    }
+                    (false, None | Some(0)) => self.end_of_message(),
+                    (false, Some(length)) => State::Body(length),
+                }
+            }
             State::Field => {
                 self.field()?;
                 State::Field
             }
-            State::ChunkSize => match chunk_size(self.line.text())? {
+            State::ChunkSize => match self.chunk.end()? {
                 0 => State::Trailer,
                 size => State::ChunkData(size),
             },
-            State::ChunkEnd if empty => State::ChunkSize,
-            State::ChunkEnd => return Err(Violation::Chunk),
-            State::Trailer if empty => State::Idle,
-            State::Trailer => return Err(Violation::Trailer),
+            State::ChunkEnd => State::ChunkSize,
+            State::Trailer if empty => self.end_of_message(),
+            State::Trailer => {
+                self.field_name()?;
+                State::Trailer
+            }
             // Not read line by line.
             state @ (State::Body(_) | State::ChunkData(_)) => state,
         };
         Ok(())
     }
 
-    fn field(&mut self) -> Result<(), Violation> {
+    /// The name of a field line, and where its colon is, unless the name is longer than what was kept of it.
+    fn field_name(&self) -> Result<(&[u8], Option<usize>), Violation> {
         let kept = self.line.text();
         let colon = kept.iter().position(|b| *b == b':');
         let name = match colon {
@@ -199,6 +238,12 @@ impl Vet {
         if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
             return Err(Violation::Field);
         }
+        Ok((name, colon))
+    }
+
+    fn field(&mut self) -> Result<(), Violation> {
+        let (name, colon) = self.field_name()?;
+        let kept = self.line.text();
         let value = || {
             let after = colon
                 .and_then(|at| kept.get(at.saturating_add(1)..))
@@ -229,105 +274,16 @@ impl Vet {
     }
 }
 
-impl Line {
-    /// Takes the bytes in front that mean nothing to [`Line::push`], and tells how many they are.
-    fn take_plain(&mut self, bytes: &[u8]) -> usize {
-        if self.carriage {
-            return 0;
-        }
-        let plain = plain(bytes);
-        let room = self.kept.get_mut(self.len..).unwrap_or_default();
-        for (room, byte) in room.iter_mut().zip(bytes.iter().take(plain)) {
-            *room = *byte;
-        }
-        self.len = self.len.saturating_add(plain);
-        plain
-    }
-
-    /// Takes a byte; true at the end of a line.
-    fn push(&mut self, byte: u8) -> Result<bool, Violation> {
-        match byte {
-            b'\n' if self.carriage => {
-                self.carriage = false;
-                return Ok(true);
-            }
-            _ if self.carriage => return Err(Violation::Line),
-            b'\r' => {
-                self.carriage = true;
-                return Ok(false);
-            }
-            b'#' => self.hash = true,
-            0..=8 | 10..=31 | 127 => return Err(Violation::Line),
-            _ => {}
-        }
-        if let Some(room) = self.kept.get_mut(self.len) {
-            *room = byte;
-        }
-        self.len = self.len.saturating_add(1);
-        Ok(false)
-    }
-
-    fn text(&self) -> &[u8] {
-        self.kept.get(..self.len.min(KEPT)).unwrap_or_default()
-    }
-}
-
-/// How many bytes there are before the first one that [`Line::push`] treats in a way of its own.
-fn plain(bytes: &[u8]) -> usize {
-    const fn special(byte: u8) -> bool {
-        (byte < 32 && byte != b'\t') || byte == 127 || byte == b'#'
-    }
-    // Without a branch in it, the compiler looks at a whole chunk at once.
-    let any = |chunk: &[u8; 16]| chunk.iter().fold(false, |any, byte| any | special(*byte));
-    let (chunks, _) = bytes.as_chunks::<16>();
-    let clean = chunks.iter().take_while(|chunk| !any(chunk)).count();
-    let skipped = clean.saturating_mul(16);
-    let rest = bytes.get(skipped..).unwrap_or_default();
-    let more = rest.iter().position(|byte| special(*byte)).unwrap_or(rest.len());
-    skipped.saturating_add(more)
-}
-
+/// A length: digits, and no zero in front, which some read as octal.
 fn decimal(text: &[u8]) -> Result<u64, Violation> {
-    if text.is_empty() || text.len() > 18 || !text.iter().all(u8::is_ascii_digit) {
+    let octal = text.len() > 1 && text.first() == Some(&b'0');
+    if text.is_empty() || text.len() > 18 || octal || !text.iter().all(u8::is_ascii_digit) {
         return Err(Violation::Length);
     }
     Ok(text.iter().fold(0, |n: u64, b| {
         n.saturating_mul(10)
             .saturating_add(u64::from(b.saturating_sub(b'0')))
     }))
-}
-
-/// A chunk's size: 1 to 8 hexadecimal digits. Extensions are refused: servers disagree on where they end.
-fn chunk_size(text: &[u8]) -> Result<u64, Violation> {
-    let digits = std::str::from_utf8(text).map_err(|_| Violation::Chunk)?;
-    let plain = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    if plain {
-        u64::from_str_radix(digits, 16).map_err(|_| Violation::Chunk)
-    } else {
-        Err(Violation::Chunk)
-    }
-}
-
-/// RFC 9110 5.6.2.
-const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
 }
 
 #[cfg(test)]
@@ -337,11 +293,18 @@ mod tests {
     /// Feeds the text whole, and byte by byte: where the reads split must not matter.
     fn vet(text: &str) -> Result<Phase, Violation> {
         let mut whole = Vet::new();
-        let result = whole.feed(text.as_bytes()).map(|()| whole.phase());
+        let mut rest = text.as_bytes();
+        let mut messages = || {
+            while !rest.is_empty() {
+                rest = &rest[whole.feed(rest)?..];
+            }
+            Ok(whole.phase())
+        };
+        let result = messages();
         let mut single = Vet::new();
         let split = text
             .bytes()
-            .try_for_each(|b| single.feed(&[b]))
+            .try_for_each(|b| single.feed(&[b]).map(|taken| assert_eq!(taken, 1)))
             .map(|()| single.phase());
         assert_eq!(result, split, "{text:?}");
         result
@@ -373,17 +336,55 @@ mod tests {
         );
         assert_eq!(vet(&format!("{start}3\r\nab")), Ok(Phase::Body));
         for (rest, what) in [
-            ("3;x=y\r\nabc\r\n", Violation::Chunk),
+            ("3;\r\nabc\r\n", Violation::Chunk),
+            ("3;a=\"\r\n\"\r\nabc\r\n", Violation::Chunk),
+            ("3;a\nabc\r\n", Violation::Line),
+            ("3;a\rb\r\nabc\r\n", Violation::Line),
             ("\r\n", Violation::Chunk),
             ("0x3\r\n", Violation::Chunk),
             (" 3\r\n", Violation::Chunk),
             ("111111111\r\n", Violation::Chunk),
-            ("3\r\nabcd\r\n", Violation::Chunk),
+            ("3\r\nabcd", Violation::Chunk),
             ("3\nabc\r\n", Violation::Line),
-            ("0\r\nX-Pre-Shared-Key: a\r\n\r\n", Violation::Trailer),
+            ("0\r\n X: a\r\n\r\n", Violation::Field),
+            ("0\r\nX : a\r\n\r\n", Violation::Field),
+            ("0\r\nX: a\n\r\n", Violation::Line),
         ] {
             assert_eq!(vet(&format!("{start}{rest}")), Err(what), "{rest:?}");
         }
+    }
+
+    #[test]
+    fn extensions_and_trailers_are_passed_over_when_they_are_well_formed() {
+        let start = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for rest in [
+            "3;x=y\r\nabc\r\n0\r\n\r\n",
+            "3;x=\"a;b\"\r\nabc\r\n0;last\r\n\r\n",
+            "3\r\nabc\r\n0\r\nX-Checksum: abc\r\nContent-Length: x\r\n\r\n",
+        ] {
+            assert_eq!(vet(&format!("{start}{rest}")), Ok(Phase::Idle), "{rest:?}");
+            assert_eq!(vet(&format!("{start}{rest}GET")), Ok(Phase::Head), "{rest:?}");
+        }
+    }
+
+    #[test]
+    fn it_stops_where_a_message_ends() {
+        let first = "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
+        let mut vet = Vet::new();
+        let both = format!("{first}\nGET");
+        assert_eq!(vet.feed(both.as_bytes()), Ok(first.len()));
+        assert_eq!((vet.heads(), vet.ended(), vet.phase()), (1, 1, Phase::Idle));
+        assert_eq!(vet.feed(b"\nGET"), Err(Violation::Line));
+    }
+
+    #[test]
+    fn a_method_ends() {
+        assert_eq!(vet(&"A".repeat(33)), Err(Violation::Method));
+        assert_eq!(
+            vet(&format!("{} / HTTP/1.1\r\n", "A".repeat(32))),
+            Ok(Phase::Head)
+        );
+        assert!(head(&format!("{}: v\r\n", "n".repeat(60))).is_ok());
     }
 
     #[test]
@@ -403,6 +404,8 @@ mod tests {
             "0x1",
             "",
             "1 1",
+            "01",
+            "00",
             "99999999999999999999",
             &"0".repeat(80),
         ] {

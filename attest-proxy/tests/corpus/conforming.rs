@@ -117,11 +117,6 @@ const REQUESTS: &[(&str, &str, usize)] = &[
         1,
     ),
     (
-        "a length with zeros",
-        "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Content-Length: 000{L}\r\n\r\n{B}",
-        1,
-    ),
-    (
         "a length with space",
         "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Content-Length: \t{L} \t\r\n\r\n{B}",
         1,
@@ -149,6 +144,71 @@ const REQUESTS: &[(&str, &str, usize)] = &[
     (
         "sizes with zeros",
         "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Transfer-Encoding: chunked\r\n\r\n0000{X}\r\n{B}\r\n0000\r\n\r\n",
+        1,
+    ),
+    (
+        "extensions",
+        "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Transfer-Encoding: chunked\r\n\r\n{X};a\r\n{B}\r\n0;b=c\r\n\r\n",
+        1,
+    ),
+    (
+        "extensions with quotes and space",
+        "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Transfer-Encoding: chunked\r\n\r\n{X} ; a = \"b;\\\"c\\\\\";\td\r\n{B}\r\n0\r\n\r\n",
+        1,
+    ),
+    (
+        "a signature for a chunk",
+        "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Transfer-Encoding: chunked\r\n\r\n{X};chunk-signature=ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648\r\n{B}\r\n0;chunk-signature=b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9\r\n\r\n",
+        1,
+    ),
+    (
+        "a trailer",
+        "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Transfer-Encoding: chunked\r\n\r\n{X}\r\n{B}\r\n0\r\nX-Checksum: abc\r\n\r\n",
+        1,
+    ),
+    (
+        "trailers that were announced",
+        "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Trailer: X-Checksum, Server-Timing\r\nTransfer-Encoding: chunked\r\n\r\n{X}\r\n{B}\r\n0\r\nX-Checksum:\tabc \r\nServer-Timing:\r\n\r\n",
+        1,
+    ),
+    (
+        "a trailer, then another request",
+        "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Transfer-Encoding: chunked\r\n\r\n{X};a=b\r\n{B}\r\n0;c\r\nX: y\r\n\r\nGET /api/version HTTP/1.1\r\nHost: a\r\n{K}\r\n",
+        2,
+    ),
+    (
+        "an absolute form",
+        "GET http://a/api/version HTTP/1.1\r\nHost: a\r\n{K}\r\n",
+        1,
+    ),
+    (
+        "an absolute form behind TLS",
+        "GET https://a:8443/api/version?x HTTP/1.1\r\nHost: a:8443\r\n{K}\r\n",
+        1,
+    ),
+    (
+        "an absolute form in capitals",
+        "GET HTTP://a/api/version HTTP/1.1\r\nHost: a\r\n{K}\r\n",
+        1,
+    ),
+    (
+        "a range of what is posted",
+        "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Range: bytes=0-10\r\nContent-Length: {L}\r\n\r\n{B}",
+        1,
+    ),
+    (
+        "an expectation that nobody knows",
+        "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Expect: 200-ok\r\nContent-Length: {L}\r\n\r\n{B}",
+        1,
+    ),
+    (
+        "an expectation without a body",
+        "GET /api/version HTTP/1.1\r\nHost: a\r\n{K}Expect: 100-continue\r\n\r\n",
+        1,
+    ),
+    (
+        "an expectation on HTTP/1.0",
+        "POST /api/chat HTTP/1.0\r\nHost: a\r\n{K}Expect: 100-continue\r\nContent-Length: {L}\r\n\r\n{B}",
         1,
     ),
     (

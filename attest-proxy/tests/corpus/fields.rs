@@ -90,7 +90,10 @@ const FIELDS: &[&str] = &[
     "Content-Encoding: identity",
     "Content-Encoding:",
     "Trailer: X-Pre-Shared-Key",
-    "Trailer: x",
+    "Trailer: x, Content-Length",
+    "Trailer: Transfer_Encoding",
+    "Content-Type: application/json\r\nContent-Type: text/plain",
+    "Content-Type: application/json\r\nContent-Type: application/json",
 ];
 
 /// Expectations that are none (RFC 9110 10.1.1), with a good body behind them. What must never be is an answer out of turn.

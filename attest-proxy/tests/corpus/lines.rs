@@ -181,11 +181,17 @@ pub fn cases() -> Vec<Case> {
     ] {
         all.push(Case::new(name, &template, End::Closed));
     }
-    // In the middle of a connection there is no second preface; what came in one read with it is refused with it.
-    all.push(Case::new(
-        "HTTP/2's preface behind a request",
-        &format!("GET /api/version HTTP/1.1\r\n{rest}PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0"),
-        End::Closed,
-    ));
+    for size in [33, 100, 100_000] {
+        let method = "A".repeat(size);
+        all.push(Case::line(
+            &format!("{method} /api/version HTTP/1.1"),
+            End::Closed,
+        ));
+        all.push(Case::new(
+            format!("a method of {size} and no more"),
+            &method,
+            End::Closed,
+        ));
+    }
     all
 }

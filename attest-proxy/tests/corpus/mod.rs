@@ -1,7 +1,8 @@
 //! Requests as hostile and as odd as they come, as data: what is sent, what is answered, and whether the connection ends there.
 //!
-//! The classes are those of the published suites (PortSwigger's HTTP Request Smuggler permutations, http-garden's and h1spec's corners,
-//! RFC 9112's own "MUST" of message framing), written down anew for this proxy. In a template `{K}` is the line with a good key, `{P}` the
+//! The classes are those of the published suites (PortSwigger's HTTP Request Smuggler permutations, defparam's smuggler, "Funky chunks",
+//! http-garden's and h1spec's corners, RFC 9112's own "MUST" of message framing), written down anew for this proxy. Http11Probe, which
+//! gives verdicts of its own, is in `conformance.rs`. In a template `{K}` is the line with a good key, `{P}` the
 //! key, `{B}` a good body, `{L}` its length, `{X}` its length in hexadecimal; every other character is one byte (Latin-1).
 
 #![allow(
@@ -14,10 +15,12 @@
     reason = "test code, of which each test binary uses its own part"
 )]
 
+pub mod chunks;
 pub mod conforming;
 pub mod fields;
 pub mod framing;
 pub mod lines;
+pub mod mutations;
 pub mod targets;
 
 use super::common::{CHAT, forge::psk_text};
@@ -82,6 +85,7 @@ pub fn malformed() -> Vec<Case> {
         lines::cases(),
         targets::cases(),
         fields::cases(),
+        chunks::cases(),
     ]
     .concat()
 }
