@@ -7,6 +7,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use domain::UnixTime;
+use registry::ReplicaId;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::{
     net::TcpListener,
@@ -97,7 +98,11 @@ impl Server {
             Clock::Other(_) => clock.now(),
         };
         let metrics = Arc::<Metrics>::default();
-        let meters = Arc::new(Meters::new(clock.clone()));
+        let random = SystemRandom::new();
+        let mut instance = [0; 4];
+        random.fill(&mut instance).map_err(|_| StartError::NoRandomness)?;
+        let instance = u32::from_be_bytes(instance);
+        let meters = Arc::new(Meters::new(clock.clone(), ReplicaId::new(instance)));
         let follow = Follow::new(settings.registry_max_age, Arc::clone(&meters));
         let kept = settings
             .registry_snapshot
@@ -110,20 +115,11 @@ impl Server {
             (Some(audit), Some(keys)) => Some(Audit::start(audit, &settings.fleet, keys, clock.clone())?),
             _ => None,
         };
-        let random = SystemRandom::new();
-        let mut instance = [0; 4];
-        random.fill(&mut instance).map_err(|_| StartError::NoRandomness)?;
         let tracer = settings
             .traces
             .as_ref()
             .map(|traces| Tracer::new(traces, settings.fleet.as_str()));
-        let told = Telemetry::new(
-            Arc::clone(&metrics),
-            audit,
-            tracer,
-            clock.clone(),
-            u32::from_be_bytes(instance),
-        );
+        let told = Telemetry::new(Arc::clone(&metrics), audit, tracer, clock.clone(), instance);
         let proxy = Proxy {
             site: Site {
                 fleet: settings.fleet.clone(),

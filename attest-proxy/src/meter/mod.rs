@@ -7,12 +7,14 @@
 //! that goes on beyond the day's tokens is ended in mid-stream.
 //! A client that leaves before the last object, which has the numbers, pays by what passed: a token for each object
 //! of the answer, and one for each four bytes of its body as the prompt.
-//! Limits today: requests and streams are counted by each replica for itself; tokens are shared through the registry, some
-//! seconds late ([`share`]). A budget can be overdrawn by what is running when it ends, at most by one answer a stream
+//! Limits today: all three are shared with the other replicas through the registry, some seconds late ([`share`]); nothing waits
+//! for that. A budget can be overdrawn by what is running when it ends, at most by one answer a stream
 //! where the answer is not streamed.
 
 mod account;
+mod bucket;
 mod count;
+mod others;
 pub mod share;
 
 use std::{
@@ -21,13 +23,13 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use domain::{DeviceId, Limits, UnixTime};
 use protocol::Refusal;
-use registry::{Snapshot, SpentRecord, Versioned};
+use registry::{ReplicaId, Snapshot, SpentRecord, Versioned};
 
 pub use account::{Account, Over, Quota, Tokens, Writing};
 pub use count::{Counter, Framing, Usage};
@@ -46,6 +48,7 @@ pub struct Meters {
     accounts: Mutex<HashMap<DeviceId, Arc<Shared>>>,
     started: Instant,
     clock: Clock,
+    us: ReplicaId,
 }
 
 /// An account behind its lock. Held for one sum, never across an await.
@@ -60,13 +63,14 @@ impl Shared {
 }
 
 impl Meters {
-    /// Nobody has used anything.
+    /// Nobody has used anything. `us`: by what other replicas know this one.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
+    pub fn new(clock: Clock, us: ReplicaId) -> Self {
         Self {
             accounts: Mutex::default(),
             started: Instant::now(),
             clock,
+            us,
         }
     }
 
@@ -93,7 +97,7 @@ impl Meters {
         let now = self.clock.now();
         let (quota, left) = {
             let mut account = shared.lock();
-            let quota = account.admit(limits, now, self.started.elapsed())?;
+            let quota = account.admit(limits, self.us, now, self.started.elapsed())?;
             (quota, account.output_left(limits, now))
         };
         Ok(ticket(Some((shared, self.clock.clone())), quota, left))
@@ -103,16 +107,16 @@ impl Meters {
     pub fn snapshot(&self, snapshot: &Snapshot) {
         let known: Vec<_> = self.all();
         for (device, account) in known {
-            account.lock().learn(snapshot.spent(&device).cloned());
+            account.lock().begin(snapshot.spent(&device).cloned(), self.at());
         }
         for (device, spent) in snapshot.all_spent() {
-            self.account(device).lock().learn(Some(spent.clone()));
+            self.account(device).lock().begin(Some(spent.clone()), self.at());
         }
     }
 
     /// Takes what the registry says of one device.
     pub fn told(&self, device: &DeviceId, spent: Option<Versioned<SpentRecord>>) {
-        self.account(device).lock().learn(spent);
+        self.account(device).lock().learn(spent, self.at());
     }
 
     /// What a device has used: answers that run, and tokens of the day. For operators.
@@ -141,6 +145,11 @@ impl Meters {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<DeviceId, Arc<Shared>>> {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since the start.
+    fn at(&self) -> Duration {
+        self.started.elapsed()
     }
 
     fn now(&self) -> UnixTime {
@@ -281,7 +290,7 @@ mod tests {
 
     fn meters() -> Meters {
         let clock = Clock::Other(Arc::new(|| UnixTime::from_secs(43_200)));
-        Meters::new(clock)
+        Meters::new(clock, ReplicaId::new(1))
     }
 
     fn kiosk() -> DeviceId {

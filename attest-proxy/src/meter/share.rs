@@ -1,7 +1,8 @@
-//! The tokens of the day, shared with the other replicas and kept over a restart: through the registry.
+//! Requests, running answers and the tokens of the day, shared with the other replicas (the tokens are kept over a restart
+//! too): through the registry.
 //!
-//! Owns: the task that adds what was counted here to the device's sum in the registry, by compare-and-swap, every
-//! few seconds and once more at the end. What the others added comes by the watch.
+//! Owns: the task that adds what was counted here to the device's record in the registry, by compare-and-swap, every
+//! few seconds and once more at the end. What the others added comes by the watch. No request waits for either.
 //! Refuses: nothing. A registry that is away loses nothing but time: what could not be written is written later, unless
 //! the day has ended.
 
@@ -13,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{Meters, Shared};
 use crate::follow::{Follow, chain};
 
-/// How often sums are written. Each replica can overdraw a budget by what it admits in this time.
+/// How often records are written. Each replica can overdraw a limit by what it admits in this time.
 pub const EVERY: Duration = Duration::from_secs(5);
 /// How often a sum is tried that other replicas write at the same time.
 const ATTEMPTS: usize = 8;
@@ -48,7 +49,7 @@ async fn add(
     account: &Shared,
 ) -> Result<(), WriteError> {
     for _ in 0..ATTEMPTS {
-        let Some(writing) = account.lock().to_write(meters.now()) else {
+        let Some(writing) = account.lock().to_write(meters.us, meters.now()) else {
             return Ok(());
         };
         match registry
@@ -57,12 +58,14 @@ async fn add(
         {
             Ok(revision) => {
                 let value = writing.record.clone();
-                account.lock().written(&writing, Versioned { value, revision });
+                account
+                    .lock()
+                    .written(&writing, Versioned { value, revision }, meters.at());
                 return Ok(());
             }
             Err(WriteError::Stale { .. }) => {
                 let found = registry.spent(device).await?;
-                account.lock().relearn(found);
+                account.lock().relearn(found, meters.at());
             }
             Err(error) => return Err(error),
         }
@@ -74,7 +77,7 @@ async fn add(
 mod tests {
     use bytes::Bytes;
     use domain::{Limits, UnixTime};
-    use registry::Options;
+    use registry::{Options, ReplicaId};
 
     use super::super::{Framing, Tokens};
     use super::*;
@@ -108,7 +111,7 @@ mod tests {
         .await
         .unwrap();
         let clock = Clock::Other(Arc::new(|| UnixTime::from_secs(43_200)));
-        let replicas = [Meters::new(clock.clone()), Meters::new(clock.clone())];
+        let replicas = [1, 2].map(|us| Meters::new(clock.clone(), ReplicaId::new(us)));
         let device = "kiosk-1".parse().unwrap();
         for round in 1..=3 {
             for replica in &replicas {
@@ -122,7 +125,7 @@ mod tests {
             );
         }
         // A third one, started later, knows it from the registry.
-        let late = Meters::new(clock);
+        let late = Meters::new(clock, ReplicaId::new(3));
         late.told(&device, registry.spent(&device).await.unwrap());
         let spent = Tokens {
             prompt: 60,

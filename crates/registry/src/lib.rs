@@ -33,7 +33,7 @@ pub use options::{Absent, ClientIdentity, Options, TlsFiles, User};
 pub use port::{Listing, Registry, Revision, UnreadableDevice, Versioned};
 pub use record::{
     CertificateRule, CertifiedTpm, Day, DeviceRecord, DeviceState, EkTrust, PolicyRecord, PreviousPsk,
-    PskSlots, SeenRecord, SpentRecord, TpmIdentity, Unreadable, Version1,
+    PskSlots, ReplicaId, Running, SeenRecord, SpentRecord, TpmIdentity, Unreadable, Version1,
 };
 pub use snapshot::{Entry, Lookup, Snapshot, Unusable};
 pub use url::{Endpoint, InvalidRegistryUrl, RegistryUrl};

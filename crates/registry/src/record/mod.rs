@@ -19,7 +19,7 @@ pub use decode::{MAX_RECORD_LEN, Unreadable, Version1};
 pub use device::{CertifiedTpm, DeviceRecord, DeviceState, EkTrust, PreviousPsk, PskSlots, TpmIdentity};
 pub use policy::{CertificateRule, PolicyRecord, SESSION_TTL_MAX, SESSION_TTL_MIN};
 pub use seen::SeenRecord;
-pub use spent::{Day, SpentRecord};
+pub use spent::{Day, ReplicaId, Running, SpentRecord};
 
 #[cfg(test)]
 mod tests;

@@ -183,6 +183,8 @@ pub(crate) fn spent(prompt_tokens: u64) -> SpentRecord {
         day: Day::of(UnixTime::from_secs(2000)),
         prompt_tokens,
         output_tokens: 3,
+        requests: 0,
+        running: [].into(),
     }
 }
 
