@@ -51,7 +51,7 @@ enum Command {
     /// registry that is away does not end the program: it is tried again, /readyz says no meanwhile, and requests are
     /// answered 503, unless a snapshot on disk is young enough. SIGHUP reads the fleet's keys, the TLS certificate and
     /// `log-level` again, and opens the audit log again. SIGTERM stops accepting, lets
-    /// running answers end (`limits.drain`), and exits 0.
+    /// running answers end (`limits.drain`), and exits 0; a second one does not wait, and exits 1.
     Serve {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]

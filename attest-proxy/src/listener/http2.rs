@@ -5,19 +5,13 @@
 //! Refuses: extended CONNECT. What floods (frames that cost us and move nothing, header blocks without an end) is ended
 //! by the watch over the frames, below hyper.
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::header;
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::{
     Stream,
@@ -84,29 +78,30 @@ pub(super) async fn serve<S: Stream>(
     if pace.finishing() {
         served.as_mut().graceful_shutdown();
     }
-    let idle = poll_fn(|cx| {
-        loop {
-            // Errors are the client's.
-            if served.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(false);
+    loop {
+        let over = poll_fn(|cx| {
+            loop {
+                // Errors are the client's.
+                if served.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(true);
+                }
+                // One that was told to go is looked at when nothing runs on it: a client that is gone never says that it heard.
+                let aside = pace.finishing();
+                match pace.poll(cx, limits, aside) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Event::Overdue(overdue)) => return Poll::Ready(overdue != Overdue::Idle),
+                    Poll::Ready(Event::Finish) => served.as_mut().graceful_shutdown(),
+                    Poll::Ready(Event::Quiet) => return Poll::Ready(false),
+                }
             }
-            match pace.poll(cx, limits, false) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Event::Overdue(overdue)) => return Poll::Ready(overdue == Overdue::Idle),
-                Poll::Ready(Event::Finish | Event::Quiet) => served.as_mut().graceful_shutdown(),
-            }
+        });
+        if over.await {
+            return;
         }
-    });
-    if idle.await {
         served.as_mut().graceful_shutdown();
-        let begun = Instant::now();
-        let mut patience = pin!(sleep(FAREWELL));
-        poll_fn(|cx| {
-            if served.as_mut().poll(cx).is_ready() || begun.elapsed() > FAREWELL {
-                return Poll::Ready(());
-            }
-            patience.as_mut().poll(cx)
-        })
-        .await;
+        if timeout(FAREWELL, served.as_mut()).await.is_ok() || conn.quiet_since().is_some() {
+            return;
+        }
+        // What the client asked before it heard is answered.
     }
 }

@@ -91,8 +91,13 @@ impl Running {
     }
 
     /// Ends it by SIGTERM; its exit code and its whole log.
-    pub fn end(mut self) -> (i32, String) {
+    pub fn end(self) -> (i32, String) {
         self.signal("-TERM");
+        self.wait()
+    }
+
+    /// Waits until it has ended; its exit code and its whole log.
+    pub fn wait(mut self) -> (i32, String) {
         let code = self.child.wait().unwrap().code().unwrap();
         (code, self.log.take().unwrap().join().unwrap())
     }
