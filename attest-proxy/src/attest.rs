@@ -5,7 +5,7 @@
 //! Refuses: evidence whose acceptance could not be written. A quote counts only once the others can know of it.
 //! An attacker controls every byte of the evidence.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::{PskDigest, UnixTime};
 use evidence::{Attachments, Attested, Expected, FailureClass, Rejected};
@@ -20,6 +20,7 @@ use registry::{Registry, SeenRecord, Version1, Versioned, WriteError};
 use serde_json::json;
 
 use crate::{
+    clock::Start,
     gate::{Refused, Site},
     verdict::{Verdict, lacks_attachment},
     view::{Demand, Device, counters},
@@ -59,13 +60,19 @@ pub struct Claim<'a> {
 
 /// What was accepted lately, behind its lock. Held for one look-up, never across an await.
 #[derive(Debug)]
-pub struct Replays(Mutex<Seen>);
+pub struct Replays {
+    start: Start,
+    seen: Mutex<Seen>,
+}
 
 impl Replays {
     /// An empty memory.
     #[must_use]
-    pub const fn new(started_at: UnixTime, capacity: usize) -> Self {
-        Self(Mutex::new(Seen::new(started_at, capacity)))
+    pub fn new(start: Start, capacity: usize) -> Self {
+        Self {
+            start,
+            seen: Mutex::new(Seen::new(start.shown(), capacity)),
+        }
     }
 
     /// Accepts a request's signature once.
@@ -73,18 +80,18 @@ impl Replays {
     /// # Errors
     /// It was accepted before, is from before our start, or the memory is full.
     pub fn signature(&self, signature: &VerifiedSignature, now: UnixTime) -> Result<(), ReplayError> {
-        // A panic elsewhere cannot leave the set half-changed in a way that accepts twice.
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .accept_signature(signature, now)
+        let mut seen = self.lock();
+        seen.started(self.start.by(now));
+        seen.accept_signature(signature, now)
     }
 
     fn nonce(&self, nonce: &Nonce, now: UnixTime) -> Result<(), ReplayError> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .accept_nonce(nonce, now)
+        self.lock().accept_nonce(nonce, now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        // A panic elsewhere cannot leave the set half-changed in a way that accepts twice.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

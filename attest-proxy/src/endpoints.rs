@@ -61,7 +61,7 @@ impl Proxy {
             &subject,
             &request.nonce,
             now,
-            self.started_at,
+            self.start.by(now),
         )
         .map_err(|e| Refused::of(e, who, format_args!("nonce: {e}")))?;
         let shown = Shown {

@@ -6,7 +6,6 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use domain::UnixTime;
 use registry::ReplicaId;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::{
@@ -19,7 +18,7 @@ use crate::{
     account::Telemetry,
     attest::Replays,
     audit::{Audit, AuditError},
-    clock::Clock,
+    clock::{Clock, Start},
     config::Settings,
     follow::{self, Follow},
     gate::Site,
@@ -92,11 +91,7 @@ impl Server {
         let trust = upstream::Trust::read(settings.upstreams.tls.as_ref())?;
         let clients = listen(settings.listen)?;
         let operators = listen(settings.operator_listen)?;
-        // Times are whole seconds: what was issued in the running second may be from before the start.
-        let started_at = match clock {
-            Clock::System => UnixTime::from_secs(clock.now().as_secs().saturating_add(1)),
-            Clock::Other(_) => clock.now(),
-        };
+        let start = Start::of(&clock);
         let metrics = Arc::<Metrics>::default();
         let random = SystemRandom::new();
         let mut instance = [0; 4];
@@ -128,7 +123,7 @@ impl Server {
             keys: ArcSwap::from_pointee(Keys(ring)),
             follow,
             meters,
-            replays: Replays::new(started_at, REPLAY_CAPACITY),
+            replays: Replays::new(start, REPLAY_CAPACITY),
             upstream: Upstream::new(&settings.upstreams, trust, &settings.limits),
             bodies: Budget::new(settings.limits.body_memory),
             peers: settings.peers.clone(),
@@ -136,7 +131,7 @@ impl Server {
             metrics,
             told: Arc::new(told),
             clock,
-            started_at,
+            start,
             random,
         };
         Ok(Self {
@@ -221,7 +216,7 @@ impl Server {
         let keeping =
             kept.map(|kept| tokio::spawn(follow::keep(Arc::clone(&proxy.follow), kept, proxy.clock.clone())));
         let operating = tokio::spawn(operators::serve(operators, Arc::clone(&proxy), stop.clone()));
-        while matches!(proxy.clock, Clock::System) && proxy.clock.now() < proxy.started_at {
+        while !proxy.start.is_over(&proxy.clock) {
             sleep(Duration::from_millis(20)).await;
         }
         let (running, mut ended) = mpsc::channel::<()>(1);

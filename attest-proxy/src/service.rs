@@ -23,7 +23,7 @@ use crate::{
     account::{Account, Telemetry},
     attest::{self, Claim, Replays, Shown},
     body,
-    clock::Clock,
+    clock::{Clock, Start},
     config::{Limits, Peers},
     endpoints::SESSION_BODY,
     follow::Follow,
@@ -68,7 +68,7 @@ pub struct Proxy {
     /// The wall clock.
     pub clock: Clock,
     /// From when on this process serves.
-    pub started_at: UnixTime,
+    pub start: Start,
     /// Randomness for nonces.
     pub random: SystemRandom,
 }
@@ -91,7 +91,7 @@ struct Admitted {
 impl Proxy {
     /// Waits until requests can be admitted: the start's second is over and the registry was read.
     pub async fn settled(&self) {
-        while self.clock.now() < self.started_at || self.follow.view().is_none() {
+        while !self.start.is_over(&self.clock) || self.follow.view().is_none() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -193,19 +193,17 @@ impl Proxy {
     fn decide(&self, head: &Head<'_>) -> Result<Admit, Refused> {
         let view = self.follow.view();
         let keys = self.keys.load();
-        gate::decide(
-            head,
-            &self.world(view.as_ref().map(|v| &***v), &keys),
-            self.clock.now(),
-        )
+        let now = self.clock.now();
+        let world = self.world(view.as_ref().map(|v| &***v), &keys, now);
+        gate::decide(head, &world, now)
     }
 
-    fn world<'a>(&'a self, view: Option<&'a crate::view::View>, keys: &'a Keys) -> World<'a> {
+    fn world<'a>(&'a self, view: Option<&'a crate::view::View>, keys: &'a Keys, now: UnixTime) -> World<'a> {
         World {
             view,
             keys: &keys.0,
             site: &self.site,
-            started_at: self.started_at,
+            started_at: self.start.by(now),
         }
     }
 

@@ -17,10 +17,11 @@
 #[path = "common/forge.rs"]
 mod forge;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use attest_proxy::{
     attest::Replays,
+    clock::{Clock, Start},
     gate::{self, Grant, Proof, Site, World},
     head::Head,
     view::View,
@@ -166,7 +167,7 @@ impl Sim {
             keys: KeyRing::new(root(1), None),
             root: 1,
             before: None,
-            replays: Replays::new(START, 100_000),
+            replays: Replays::new(Start::of(&Clock::Other(Arc::new(|| START))), 100_000),
             site: Site {
                 fleet: "demo".parse().unwrap(),
                 audience: "https://llm.example".parse().unwrap(),

@@ -26,8 +26,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{ask, forge, process::Held, program::Running, psk};
-use registry::{Options, Registry};
+use common::{
+    ask, forge,
+    process::Held,
+    program::{Running, folder_on},
+    psk,
+};
+use registry::Registry;
 use soak::{
     clients,
     curve::{self, Sample},
@@ -108,38 +113,18 @@ async fn prepare(
     servers: [std::net::SocketAddr; 2],
 ) -> (tempfile::TempDir, forge::Tpm, Arc<dyn Registry>) {
     let dir = tempfile::tempdir().unwrap();
-    let url = etcd.url().parse().unwrap();
-    let registry = registry::open(&url, &Options::default(), &common::FLEET.parse().unwrap())
-        .await
-        .unwrap();
-    for (name, evidence) in [("strict", true), ("open", false)] {
-        registry
-            .put_policy(&name.parse().unwrap(), forge::policy(evidence), None)
-            .await
-            .unwrap();
-    }
-    let tpm = forge::Tpm::new();
-    for (id, policy, tpm) in [
-        ("kiosk", "strict", Some(&tpm)),
-        ("plain", "open", None),
-        ("tram", "open", None),
-    ] {
-        registry.enrol(forge::device(id, policy, tpm)).await.unwrap();
-    }
     let upstreams: String = servers
         .iter()
         .map(|address| format!("[[upstreams]]\nurl = \"http://{address}\"\n"))
         .collect();
     // Keys of the top level come before its tables.
     let (top, tables) = MORE.split_at(MORE.find('[').unwrap());
-    let text = common::config(
-        dir.path(),
-        "",
-        &url,
-        &format!("{tables}{upstreams}# registry-max-age"),
-    )
-    .replace("upstream-poll = \"50ms\"\n", top);
-    std::fs::write(dir.path().join("attest-proxy.toml"), text).unwrap();
+    let more = format!("{tables}{upstreams}# registry-max-age");
+    let url = etcd.url().parse().unwrap();
+    let (config, tpm, registry) = folder_on(&dir, &url, "", &more).await;
+    registry.enrol(forge::device("tram", "open", None)).await.unwrap();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("upstream-poll = \"50ms\"\n", top)).unwrap();
     (dir, tpm, registry)
 }
 

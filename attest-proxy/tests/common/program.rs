@@ -13,9 +13,12 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
 };
+
+use registry::{Registry, RegistryUrl};
 
 use super::forge;
 
@@ -104,35 +107,36 @@ impl Running {
 }
 
 /// A folder with a configuration, a key, and a registry that knows the two devices.
-pub async fn folder(upstream: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+pub async fn folder(upstream: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", dir.path().join("registry.db").display())
         .parse()
         .unwrap();
-    let registry = registry::open(
-        &url,
-        &registry::Options::default(),
-        &super::FLEET.parse().unwrap(),
-    )
-    .await
-    .unwrap();
-    registry
-        .put_policy(&"strict".parse().unwrap(), forge::policy(true), None)
+    let (config, _, _) = folder_on(&dir, &url, upstream, "").await;
+    (dir, config)
+}
+
+/// The same with a given registry, and lines for the end of the configuration; and the kiosk's TPM.
+pub async fn folder_on(
+    dir: &tempfile::TempDir,
+    url: &RegistryUrl,
+    upstream: &str,
+    more: &str,
+) -> (PathBuf, forge::Tpm, Arc<dyn Registry>) {
+    let registry = registry::open(url, &registry::Options::default(), &super::FLEET.parse().unwrap())
         .await
         .unwrap();
-    registry
-        .put_policy(&"open".parse().unwrap(), forge::policy(false), None)
-        .await
-        .unwrap();
-    registry
-        .enrol(forge::device("kiosk", "strict", Some(&forge::Tpm::new())))
-        .await
-        .unwrap();
-    registry
-        .enrol(forge::device("plain", "open", None))
-        .await
-        .unwrap();
+    for (name, evidence) in [("strict", true), ("open", false)] {
+        registry
+            .put_policy(&name.parse().unwrap(), forge::policy(evidence), None)
+            .await
+            .unwrap();
+    }
+    let tpm = forge::Tpm::new();
+    for (id, policy, tpm) in [("kiosk", "strict", Some(&tpm)), ("plain", "open", None)] {
+        registry.enrol(forge::device(id, policy, tpm)).await.unwrap();
+    }
     let path = dir.path().join("attest-proxy.toml");
-    std::fs::write(&path, super::config(dir.path(), upstream, &url, "")).unwrap();
-    (dir, path)
+    std::fs::write(&path, super::config(dir.path(), upstream, url, more)).unwrap();
+    (path, tpm, registry)
 }

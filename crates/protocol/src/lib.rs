@@ -18,6 +18,7 @@ pub mod refusal;
 mod refused;
 pub mod replay;
 pub mod signature;
+mod spans;
 mod subject;
 pub mod token;
 

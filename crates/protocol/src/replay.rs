@@ -3,7 +3,8 @@
 //! Owns: the nonces of accepted evidence and of accepted request signatures, each for [`KEPT_FOR`], in bounded memory.
 //! Refuses: what was accepted before, what was made before this replica started (it cannot know whether that was
 //! used), what was made so long ago that it may have been forgotten (a head can be judged long before its body is
-//! there), and anything at all while the memory is full: it never forgets early to make room.
+//! there; the clock may go on and be set back, and what it lived through is then refused), and anything at all while the
+//! memory is full: it never forgets early to make room.
 //! Called by the proxy, behind a lock, with values that are verified already, so a stranger cannot fill it.
 //! Limits: each replica has its own, so N of them allow one request N times within the window. Times are whole
 //! seconds: pass as `started_at` the first full second after the start, and serve from then on. A signature whose
@@ -13,14 +14,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use domain::UnixTime;
 
-use crate::{nonce::Nonce, signature::VerifiedSignature};
+use crate::{nonce::Nonce, signature::VerifiedSignature, spans::Spans};
 
 /// How long a nonce is remembered: longer than anything is good.
 pub const KEPT_FOR: Duration = Duration::from_secs(61);
-/// By how far a clock may be set back without anything being accepted twice: until it is where it was, what could have been
-/// forgotten is refused. A clock that was further ahead was wrong altogether; to wait for it would shut everybody out.
-const STEP: Duration = Duration::from_secs(3600);
-
 /// Why a verified thing is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
@@ -74,8 +71,8 @@ pub struct Seen {
     known: BTreeSet<Entry>,
     /// By when each may be forgotten: sorted, since a clock that is set back must not keep what comes after.
     by_age: BTreeSet<(UnixTime, Entry)>,
-    /// By when the youngest of what was forgotten could be.
-    forgotten: UnixTime,
+    /// By when that could be forgotten which was: a clock that is set back comes to it again.
+    forgotten: Spans,
 }
 
 impl Seen {
@@ -87,7 +84,7 @@ impl Seen {
             capacity,
             known: BTreeSet::new(),
             by_age: BTreeSet::new(),
-            forgotten: UnixTime::from_secs(0),
+            forgotten: Spans::new(),
         }
     }
 
@@ -97,7 +94,7 @@ impl Seen {
     /// Accepted before, issued too long ago, or no room.
     pub fn accept_nonce(&mut self, nonce: &Nonce, now: UnixTime) -> Result<(), ReplayError> {
         let issued = nonce.issued_at();
-        if now >= issued.plus(KEPT_FOR) || self.forgot(issued, now) {
+        if now >= issued.plus(KEPT_FOR) || self.forgot(issued) {
             return Err(ReplayError::NonceLate { issued, now });
         }
         let entry = Entry::Evidence(*nonce.as_bytes());
@@ -120,11 +117,16 @@ impl Seen {
                 started: self.started_at,
             });
         }
-        if now >= created.plus(KEPT_FOR) || self.forgot(created, now) {
+        if now >= created.plus(KEPT_FOR) || self.forgot(created) {
             return Err(ReplayError::RequestLate { created, now });
         }
         let entry = Entry::Request(*signature.public_key(), *signature.nonce());
         self.insert(entry, created, now, ReplayError::RequestSeen)
+    }
+
+    /// The start was at another time than was said: the clock was wrong then.
+    pub const fn started(&mut self, at: UnixTime) {
+        self.started_at = at;
     }
 
     /// How many entries are remembered.
@@ -159,9 +161,11 @@ impl Seen {
         Ok(())
     }
 
-    /// Whether what was made at `made` could have been here and be forgotten: the clock went forward and back again.
-    fn forgot(&self, made: UnixTime, now: UnixTime) -> bool {
-        self.forgotten >= made.plus(KEPT_FOR) && self.forgotten <= now.plus(STEP)
+    /// Whether what was made at `made` could have been here and be forgotten: the clock went forward and back again. What was
+    /// accepted was so within [`KEPT_FOR`], and could be forgotten as long after.
+    fn forgot(&self, made: UnixTime) -> bool {
+        let first = made.plus(KEPT_FOR);
+        self.forgotten.meet(first, first.plus(KEPT_FOR))
     }
 
     fn forget(&mut self, now: UnixTime) {
@@ -169,7 +173,7 @@ impl Seen {
             if until > now {
                 break;
             }
-            self.forgotten = self.forgotten.max(until);
+            self.forgotten.add(until);
             self.by_age.pop_first();
             self.known.remove(&entry);
         }

@@ -118,6 +118,11 @@ impl Etcd {
         self.signal("-CONT");
     }
 
+    /// Kills it (SIGKILL): nobody answers any more, until it is started again.
+    pub fn kill(&mut self) {
+        kill(&mut self.child);
+    }
+
     /// Kills it (SIGKILL) and starts it again on the same ports and data.
     pub fn restart(&mut self) {
         kill(&mut self.child);

@@ -124,6 +124,42 @@ fn a_clock_that_went_forward_and_back_again_makes_nothing_good_twice() {
 }
 
 #[test]
+fn a_clock_that_goes_astray_again_and_again_makes_nothing_good_twice() {
+    const DAY: u64 = 86_400;
+    let mut seen = Seen::new(at(0), 100);
+    let mut accepted = Vec::new();
+    for (nth, now) in [0, DAY, 5, 400 * DAY, 10, 365 * DAY, 20, 1800, 30]
+        .iter()
+        .enumerate()
+    {
+        let now = 1000 * DAY + now;
+        for signature in &accepted {
+            assert!(
+                seen.accept_signature(signature, at(now)).is_err(),
+                "the {nth}th step"
+            );
+        }
+        // A clock that is set back is no reason to refuse what is new.
+        let new = a_signature(1, u8::try_from(nth).unwrap() + 1, now);
+        assert_eq!(seen.accept_signature(&new, at(now)), Ok(()), "the {nth}th step");
+        accepted.push(new);
+    }
+}
+
+#[test]
+fn a_start_by_a_wrong_clock_is_mended() {
+    let mut seen = Seen::new(at(900_000), 10);
+    let new = a_signature(1, 1, 1000);
+    assert!(matches!(
+        seen.accept_signature(&new, at(1000)),
+        Err(ReplayError::BeforeStart { .. })
+    ));
+    seen.started(at(990));
+    assert_eq!(seen.accept_signature(&new, at(1000)), Ok(()));
+    assert!(seen.accept_signature(&a_signature(1, 2, 989), at(1000)).is_err());
+}
+
+#[test]
 fn one_session_cannot_use_up_anothers_nonces() {
     let mut seen = Seen::new(at(0), 10);
     assert_eq!(seen.accept_signature(&a_signature(1, 1, 1000), at(1000)), Ok(()));
