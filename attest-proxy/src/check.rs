@@ -5,6 +5,7 @@
 
 use std::{path::Path, time::Duration};
 
+use domain::UnixTime;
 use registry::{RegistryUrl, Update};
 use rustix::fs::Access;
 use serde::Serialize;
@@ -12,7 +13,9 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     audit,
-    config::Settings,
+    clock::Clock,
+    config::{Settings, Tls},
+    expiry::{self, Standing},
     follow::chain,
     keys, registry_options, tls,
     upstream::{Trust, Upstream},
@@ -29,6 +32,8 @@ pub struct Finding {
     pub name: &'static str,
     /// Whether it is as it should be.
     pub ok: bool,
+    /// Whether it will not be so for long.
+    pub warning: bool,
     /// What was found.
     pub detail: String,
 }
@@ -39,8 +44,7 @@ pub async fn run(settings: &Settings) -> Vec<Finding> {
     let key = keys::load(settings).map(|keys| format!("key {}", keys.ring.current().id()));
     findings.push(finding("fleet key", key.map_err(|e| e.to_string())));
     if let Some(files) = &settings.tls {
-        let loaded = tls::load(files, settings.http2).map(|_| format!("{}", files.cert.display()));
-        findings.push(finding("tls", loaded.map_err(|e| e.to_string())));
+        findings.extend(certificates(files, settings.http2, Clock::System.now()));
     }
     if let Some(audit) = &settings.audit {
         let writable = audit::probe(&audit.file).map(|()| audit.file.display().to_string());
@@ -77,6 +81,52 @@ pub async fn run(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
+/// Whether TLS can be spoken, and for how long.
+fn certificates(files: &Tls, http2: bool, now: UnixTime) -> Vec<Finding> {
+    let loaded = tls::load(files, http2).and_then(|_| tls::ends(files));
+    let (server, client_ca) = match loaded {
+        Ok(ends) => ends,
+        Err(error) => return vec![finding("tls", Err(error.to_string()))],
+    };
+    let mut findings = vec![dated("tls", &files.cert, &server, now, "clients refuse it")];
+    if let Some(path) = &files.client_ca {
+        // A trust anchor's own dates are nobody's to judge: rustls goes on believing it.
+        let after = "certificates by it are still taken here: replace it, or take it out";
+        findings.push(dated("client ca", path, &client_ca, now, after));
+    }
+    findings
+}
+
+fn dated(name: &'static str, path: &Path, ends: &[Option<UnixTime>], now: UnixTime, after: &str) -> Finding {
+    let shown = path.display();
+    // A server's chain is as good as its first end; of several CAs, each stands for itself.
+    let standing = match expiry::standing(ends, now) {
+        Standing::Some(end) if name == "tls" => Standing::Over(end),
+        standing => standing,
+    };
+    let (ok, warning, detail) = match standing {
+        Standing::Good(Some(end)) => (true, false, format!("{shown}, until {end}")),
+        Standing::Good(None) => (true, false, shown.to_string()),
+        Standing::Soon(end) => (
+            true,
+            true,
+            format!("{shown} ends at {end}: renew it, then SIGHUP"),
+        ),
+        Standing::Some(end) => (
+            true,
+            true,
+            format!("{shown}: one of them ended at {end}; {after}"),
+        ),
+        Standing::Over(end) => (false, false, format!("{shown} ended at {end}: {after}")),
+    };
+    Finding {
+        name,
+        ok,
+        warning,
+        detail,
+    }
+}
+
 /// Whether the snapshot's folder can be written.
 fn snapshot(path: &Path) -> Result<String, String> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
@@ -99,6 +149,7 @@ fn finding(name: &'static str, result: Result<String, String>) -> Finding {
     Finding {
         name,
         ok,
+        warning: false,
         detail: result.unwrap_or_else(|e| e),
     }
 }

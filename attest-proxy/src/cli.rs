@@ -49,9 +49,9 @@ enum Command {
     ///
     /// Two lines on stderr say where: `operators: http://ADDR`, then `ready: http://ADDR` once clients can connect. A
     /// registry that is away does not end the program: it is tried again, /readyz says no meanwhile, and requests are
-    /// answered 503, unless a snapshot on disk is young enough. SIGHUP reads the fleet's keys, the TLS certificate and
-    /// `log-level` again, and opens the audit log again. SIGTERM stops accepting, lets
-    /// running answers end (`limits.drain`), and exits 0; a second one does not wait, and exits 1.
+    /// answered 503, unless a snapshot on disk is young enough. SIGHUP reads the configuration, the fleet's keys and the
+    /// certificates again, and opens the audit log again; what cannot change while it runs is named in the log. SIGTERM
+    /// stops accepting, lets running answers end (`limits.drain`), and exits 0; a second one does not wait, and exits 1.
     Serve {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -66,7 +66,8 @@ enum Command {
     },
     /// Ask everything that `serve` would need: configuration, keys, TLS, registry, upstream.
     ///
-    /// Changes nothing. Exit 0 when all is well, 1 when something is not, 2 when the configuration is invalid.
+    /// Changes nothing. Exit 0 when all is well, 1 when something is not, 2 when the configuration is invalid. A warning (a
+    /// certificate that ends within 14 days) leaves it at 0.
     Check {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -162,15 +163,13 @@ pub fn run() -> ExitCode {
         } => read(&config).and_then(|settings| {
             let verbosity = log_level.or(settings.log_level).unwrap_or_default();
             let leveller = log::init(log, verbosity);
-            let relevel = move || {
-                // The command line's word stands; the file's is read again.
-                if log_level.is_none()
-                    && let Ok(settings) = read(&config)
-                {
+            let relevel = move |settings: &Settings| {
+                // The command line's word stands.
+                if log_level.is_none() {
                     leveller.set(settings.log_level.unwrap_or_default());
                 }
             };
-            on_runtime(serve(settings, relevel))
+            on_runtime(serve(settings, config, relevel))
         }),
         Command::Check { config, json } => {
             read(&config).and_then(|settings| on_runtime(checked(settings, json)))
@@ -249,15 +248,21 @@ fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
     result
 }
 
-async fn serve(settings: Settings, relevel: impl Fn() + Send + 'static) -> Result<(), Failure> {
+async fn serve(
+    settings: Settings,
+    config: PathBuf,
+    relevel: impl Fn(&Settings) + Send + 'static,
+) -> Result<(), Failure> {
     let server = Server::bind(settings, Clock::System)
         .await
         .map_err(|e| failed(&e))?;
     let (stop, stopped) = watch::channel(false);
-    let reload = server.reloader();
+    let reloader = server.reloader();
     listen_to_signals(stop, move || {
-        relevel();
-        reload();
+        let again = read(&config).map_err(|failure| failure.message.unwrap_or_default());
+        if let Some(settings) = reloader.reload(again) {
+            relevel(&settings);
+        }
     })
     .map_err(|e| failed(&format_args!("cannot listen to signals: {e}")))?;
     let (address, operators) = (
@@ -307,7 +312,11 @@ async fn checked(settings: Settings, json: bool) -> Result<(), Failure> {
         print(format!("{object}\n").as_bytes())?;
     } else {
         for finding in &findings {
-            let word = if finding.ok { "ok    " } else { "FAILED" };
+            let word = match (finding.ok, finding.warning) {
+                (true, false) => "ok    ",
+                (true, true) => "WARN  ",
+                (false, _) => "FAILED",
+            };
             print(format!("{word} {:<14} {}\n", finding.name, finding.detail).as_bytes())?;
         }
     }

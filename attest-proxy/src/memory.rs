@@ -10,16 +10,18 @@ use std::sync::{
 
 /// What there is, in bytes.
 #[derive(Debug)]
-pub struct Budget {
-    used: Arc<AtomicUsize>,
-    limit: usize,
+pub struct Budget(Arc<Bytes>);
+
+#[derive(Debug)]
+struct Bytes {
+    used: AtomicUsize,
+    limit: AtomicUsize,
 }
 
 /// What a body has taken.
 #[derive(Debug)]
 pub struct Share {
-    used: Arc<AtomicUsize>,
-    limit: usize,
+    of: Arc<Bytes>,
     taken: usize,
 }
 
@@ -32,18 +34,22 @@ impl Budget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self {
-            used: Arc::default(),
-            limit,
-        }
+        Self(Arc::new(Bytes {
+            used: AtomicUsize::new(0),
+            limit: AtomicUsize::new(limit),
+        }))
+    }
+
+    /// Makes it another size from now on. What is taken stays taken.
+    pub fn resize(&self, limit: usize) {
+        self.0.limit.store(limit, Ordering::Relaxed);
     }
 
     /// A share of nothing yet.
     #[must_use]
     pub fn share(&self) -> Share {
         Share {
-            used: Arc::clone(&self.used),
-            limit: self.limit,
+            of: Arc::clone(&self.0),
             taken: 0,
         }
     }
@@ -51,7 +57,7 @@ impl Budget {
     /// Bytes that are taken.
     #[must_use]
     pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.0.used.load(Ordering::Relaxed)
     }
 }
 
@@ -61,10 +67,11 @@ impl Share {
     /// # Errors
     /// There is not so much left; nothing was taken.
     pub fn take(&mut self, bytes: usize) -> Result<(), Exhausted> {
-        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.limit {
-            self.used.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(Exhausted(self.limit));
+        let limit = self.of.limit.load(Ordering::Relaxed);
+        let before = self.of.used.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > limit {
+            self.of.used.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(Exhausted(limit));
         }
         self.taken = self.taken.saturating_add(bytes);
         Ok(())
@@ -73,7 +80,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.used.fetch_sub(self.taken, Ordering::Relaxed);
+        self.of.used.fetch_sub(self.taken, Ordering::Relaxed);
     }
 }
 
@@ -92,6 +99,19 @@ mod tests {
         drop(one);
         other.take(60).unwrap();
         drop(other);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn another_size_holds_from_the_next_piece_on() {
+        let budget = Budget::new(100);
+        let mut share = budget.share();
+        share.take(80).unwrap();
+        budget.resize(50);
+        assert_eq!((share.take(1), budget.used()), (Err(Exhausted(50)), 80));
+        budget.resize(90);
+        share.take(10).unwrap();
+        drop(share);
         assert_eq!(budget.used(), 0);
     }
 }

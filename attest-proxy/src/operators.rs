@@ -151,7 +151,9 @@ pub async fn readiness(proxy: &Proxy, draining: bool) -> Readiness {
         upstream: upstream.err().unwrap_or_else(|| "ok".to_owned()),
         audit: audit.map_or_else(|why| why, str::to_owned),
         keys: match proxy.metrics.last_reload_failed() {
-            true => format!("{keys}; the last reading of keys and certificates failed, those of before stay"),
+            true => format!(
+                "{keys}; the last reading of configuration, keys and certificates failed, those of before stay"
+            ),
             false => keys,
         },
         draining,

@@ -10,7 +10,7 @@ use registry::ReplicaId;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 
@@ -24,11 +24,12 @@ use crate::{
     gate::Site,
     kept::{Kept, Stamp},
     keys::{self, KeyError, Loaded},
-    listener::{self, Places, Shared},
+    listener::{self, Places, Shared, Turns},
     memory::Budget,
     meter::{Meters, share},
     metrics::Metrics,
     operators,
+    reload::{self, Reloader},
     service::{Keys, Proxy},
     tls::{self, Acceptor, TlsError},
     trace::Tracer,
@@ -126,14 +127,16 @@ impl Server {
             replays: Replays::new(start, REPLAY_CAPACITY),
             upstream: Upstream::new(&settings.upstreams, trust, &settings.limits),
             bodies: Budget::new(settings.limits.body_memory),
-            peers: settings.peers.clone(),
-            limits: settings.limits.clone(),
+            tuned: ArcSwap::from_pointee(settings.tunable()),
             metrics,
             told: Arc::new(told),
             clock,
             start,
             random,
         };
+        if let Some(acceptor) = &tls {
+            reload::watch_end(&proxy, acceptor);
+        }
         Ok(Self {
             settings: Arc::new(settings),
             proxy: Arc::new(proxy),
@@ -176,23 +179,14 @@ impl Server {
         Arc::clone(&self.proxy)
     }
 
-    /// Reads keys and certificates again when it is called.
-    pub fn reloader(&self) -> impl Fn() + Send + 'static {
-        let (settings, proxy, tls, kept) = (
-            Arc::clone(&self.settings),
-            Arc::clone(&self.proxy),
-            Arc::clone(&self.tls),
-            self.kept.clone(),
-        );
-        move || match reload(&settings, &proxy, kept.as_deref(), &tls) {
-            Ok(()) => {
-                proxy.metrics.reloaded(true);
-                tracing::info!(target: "server", "keys and certificates were read again");
-            }
-            Err(error) => {
-                proxy.metrics.reloaded(false);
-                tracing::error!(target: "server", error = %error, "nothing was reloaded, the keys of before stay");
-            }
+    /// What takes up a configuration that was read again.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        Reloader {
+            started: Arc::clone(&self.settings),
+            proxy: Arc::clone(&self.proxy),
+            tls: Arc::clone(&self.tls),
+            kept: self.kept.clone(),
         }
     }
 
@@ -220,10 +214,9 @@ impl Server {
             sleep(Duration::from_millis(20)).await;
         }
         let (running, mut ended) = mpsc::channel::<()>(1);
-        let places = Places::new(&settings.limits);
+        let places = Arc::<Places>::default();
         let shared = Arc::new(Shared {
-            handshakes: Semaphore::new(settings.limits.handshakes.min(Semaphore::MAX_PERMITS)),
-            http2: settings.http2,
+            handshakes: Turns::new(),
             stop: stop.clone(),
             proxy: Arc::clone(&proxy),
         });
@@ -247,7 +240,8 @@ impl Server {
         }
         drop((clients, running));
         tracing::info!(target: "server", "draining");
-        if timeout(settings.limits.drain, ended.recv()).await.is_err() {
+        let patience = proxy.tuned.load().limits.drain;
+        if timeout(patience, ended.recv()).await.is_err() {
             tracing::warn!(target: "server", "connections were cut off at the end of the drain time");
         }
         sharing.abort();
@@ -276,7 +270,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     listener::open(address).map_err(|source| StartError::Listen { address, source })
 }
 
-fn acceptor(settings: &Settings) -> Result<Option<Acceptor>, TlsError> {
+pub(crate) fn acceptor(settings: &Settings) -> Result<Option<Acceptor>, TlsError> {
     let files = settings.tls.as_ref();
     files.map(|files| tls::load(files, settings.http2)).transpose()
 }
@@ -294,27 +288,4 @@ fn restore(kept: &Kept, follow: &Follow, clock: &Clock) {
             tracing::warn!(target: "registry", %error, "the last snapshot on disk is not believed");
         }
     }
-}
-
-fn reload(
-    settings: &Settings,
-    proxy: &Proxy,
-    kept: Option<&Kept>,
-    tls: &ArcSwapOption<Acceptor>,
-) -> Result<(), StartError> {
-    let Loaded { ring, storage } = keys::load(settings)?;
-    let acceptor = acceptor(settings)?;
-    let trust = upstream::Trust::read(settings.upstreams.tls.as_ref())?;
-    if settings.upstreams.tls.is_some() {
-        proxy.upstream.renew(trust);
-    }
-    proxy.keys.store(Arc::new(Keys(ring)));
-    if let Some(kept) = kept {
-        kept.rekey(storage.clone());
-    }
-    if let (Some(audit), Some(keys)) = (&proxy.told.audit, storage.into_iter().next()) {
-        audit.reopen(keys);
-    }
-    tls.store(acceptor.map(Arc::new));
-    Ok(())
 }

@@ -24,7 +24,7 @@ use crate::{
     attest::{self, Claim, Replays, Shown},
     body,
     clock::{Clock, Start},
-    config::{Limits, Peers},
+    config::{Limits, Tunable},
     endpoints::SESSION_BODY,
     follow::Follow,
     forward, forwarded,
@@ -53,12 +53,10 @@ pub struct Proxy {
     pub replays: Replays,
     /// The model server.
     pub upstream: Upstream,
-    /// Who speaks for others.
-    pub peers: Peers,
+    /// Bounds, and who speaks for others; replaced on reload.
+    pub tuned: ArcSwap<Tunable>,
     /// Memory for bodies.
     pub bodies: Budget,
-    /// Bounds.
-    pub limits: Limits,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What devices have used.
@@ -100,7 +98,7 @@ impl Proxy {
     pub async fn answer(&self, request: Request<Incoming>, conn: &Arc<Conn>) -> Response<Body> {
         let busy = conn.busy();
         let (parts, body) = request.into_parts();
-        let client = forwarded::client(conn.peer(), &parts.headers, &self.peers);
+        let client = forwarded::client(conn.peer(), &parts.headers, &self.tuned.load().peers);
         let mut account = self.told.begin(&parts, Some(client));
         let response = match self.work(&parts, body, conn, &mut account).await {
             Ok(Admitted { response, who }) => {
@@ -131,7 +129,9 @@ impl Proxy {
     ) -> Result<Admitted, Refused> {
         let begun = Instant::now();
         account.writable()?;
-        let head = check(parts, conn, &self.limits)?;
+        let tuned = self.tuned.load_full();
+        let limits = &tuned.limits;
+        let head = check(parts, conn, limits)?;
         check_ended(parts, body.is_end_stream()).map_err(|e| malformed(&e))?;
         let decided = self.decide(&head);
         account.spend(begun);
@@ -151,10 +151,10 @@ impl Proxy {
             });
         }
         let limit = match admit.to {
-            Grant::OpenSession => SESSION_BODY.min(self.limits.body_bytes),
-            _ => self.limits.body_bytes,
+            Grant::OpenSession => SESSION_BODY.min(limits.body_bytes),
+            _ => limits.body_bytes,
         };
-        let received = receive(&parts.headers, body, limit, &self.limits, &self.bodies)
+        let received = receive(&parts.headers, body, limit, limits, &self.bodies)
             .await
             .map_err(|e| Refused::of(e.refusal(), (&admit.psk, &admit.device), e))?;
         let body = &received.bytes;

@@ -23,10 +23,16 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::config::Tls;
+use crate::{
+    config::Tls,
+    expiry::{self, EndOfEach, Ends},
+};
 
 /// What makes TLS of a client's connection; it shows nothing of itself.
-pub struct Acceptor(TlsAcceptor);
+pub struct Acceptor {
+    tls: TlsAcceptor,
+    ends: Ends,
+}
 
 impl fmt::Debug for Acceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,7 +46,13 @@ impl Acceptor {
     /// # Errors
     /// The client's, or those of its connection.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        self.0.accept(stream).await
+        self.tls.accept(stream).await
+    }
+
+    /// When its certificates end.
+    #[must_use]
+    pub const fn ends(&self) -> Ends {
+        self.ends
     }
 }
 
@@ -81,6 +93,11 @@ pub fn load(tls: &Tls, http2: bool) -> Result<Acceptor, TlsError> {
     let chain = certificates("the certificate", &tls.cert)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(failed("the key", &tls.key))?;
     let verifier = tls.client_ca.as_deref().map(verifier).transpose()?;
+    let (server, client_ca) = ends(tls)?;
+    let ends = Ends {
+        server: expiry::first(&server),
+        client_ca: expiry::first(&client_ca),
+    };
     let resumes = verifier.is_none();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -102,7 +119,24 @@ pub fn load(tls: &Tls, http2: bool) -> Result<Acceptor, TlsError> {
         &[b"http/1.1"]
     };
     config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
-    Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
+    Ok(Acceptor {
+        tls: TlsAcceptor::from(Arc::new(config)),
+        ends,
+    })
+}
+
+/// When each certificate that the server sends ends, and each CA of client certificates.
+///
+/// # Errors
+/// [`TlsError`], naming the file.
+pub fn ends(tls: &Tls) -> Result<(EndOfEach, EndOfEach), TlsError> {
+    let of = |list: Vec<CertificateDer<'static>>| expiry::ends(list.iter().map(|der| &**der));
+    let server = of(certificates("the certificate", &tls.cert)?);
+    let client_ca = match &tls.client_ca {
+        Some(path) => of(certificates("the client CA", path)?),
+        None => Vec::new(),
+    };
+    Ok((server, client_ca))
 }
 
 /// The key of the certificate that the client showed and that was verified.

@@ -35,8 +35,13 @@ struct Ca(Issuer<'static, KeyPair>, String);
 
 impl Ca {
     fn new() -> Self {
+        Self::until(2100)
+    }
+
+    fn until(year: i32) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.not_after = date_time_ymd(year, 1, 1);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
         Self(Issuer::new(params, key), pem)
@@ -313,6 +318,21 @@ async fn a_certificate_ends_with_its_device_its_record_and_its_ca() {
     };
     bench.becomes(&moved, &[], "200 ").await;
     assert_eq!(bench.status(Some(&plain), &[]).await, None);
+    assert_eq!(bench.running.end().0, 0);
+}
+
+/// As `check` says of such a CA: a trust anchor's own dates are judged by nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_has_ended_is_believed_until_it_is_taken_out() {
+    let ca = Ca::until(2021);
+    let [plain, kiosk, both] = [(); 3].map(|()| Shown::by(&ca));
+    let known = [
+        ("plain", plain.digest()),
+        ("kiosk", kiosk.digest()),
+        ("both", both.digest()),
+    ];
+    let bench = Bench::start(&ca, known).await;
+    assert_eq!(bench.status(Some(&plain), &[]).await.unwrap(), "200 ");
     assert_eq!(bench.running.end().0, 0);
 }
 

@@ -92,7 +92,15 @@ fn expressions(value: &Value, found: &mut Vec<String>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_of_dashboard_and_alerts_exists() {
-    let rig = Rig::with(Upstream::json("{}"), ALL).await;
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(dir.path().join("tls.pem"), made.cert.pem()).unwrap();
+    std::fs::write(dir.path().join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+    let url = format!("sqlite:{}", dir.path().join("registry.db").display())
+        .parse()
+        .unwrap();
+    let all = format!("{ALL}[tls]\ncert = \"tls.pem\"\nkey = \"tls.key\"\n");
+    let rig = Rig::on(Upstream::json("{}"), &all, dir, &url).await;
     let text = metrics(&rig).await;
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/attest-proxy/");
     let dashboard = std::fs::read_to_string(format!("{folder}grafana-dashboard.json")).unwrap();

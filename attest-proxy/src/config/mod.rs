@@ -4,6 +4,7 @@
 //! Refuses: to open any file that it names; keys and certificates are read by whoever needs them.
 //! Who may call: the command line, and tests. An attacker controls nothing here; an operator's slip does.
 
+mod change;
 mod diagnostic;
 mod limits;
 mod observe;
@@ -12,6 +13,7 @@ mod settings;
 mod units;
 mod upstreams;
 
+pub use change::Tunable;
 pub use diagnostic::Diagnostic;
 pub use limits::Limits;
 pub use observe::{AuditSettings, Collector, Fsync, OnFailure, TraceSettings};

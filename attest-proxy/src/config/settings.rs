@@ -87,7 +87,7 @@ pub struct PreviousFleetKeyFile {
 }
 
 /// PEM files for TLS towards etcd.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RegistryTls {
     /// The CA that etcd's certificate must chain to.
@@ -99,7 +99,7 @@ pub struct RegistryTls {
 }
 
 /// A user of etcd.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RegistryUser {
     /// Its name.

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::{
     net::TcpStream,
@@ -31,9 +32,7 @@ use crate::{
 pub(crate) struct Shared {
     pub(crate) proxy: Arc<Proxy>,
     /// TLS handshakes at one time.
-    pub(crate) handshakes: Semaphore,
-    /// Whether HTTP/2 is spoken.
-    pub(crate) http2: bool,
+    pub(crate) handshakes: Turns,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -52,7 +51,11 @@ pub(crate) async fn run(
         return;
     };
     let proxy = &shared.proxy;
-    let place = if proxy.peers.trusts(peer.address()) {
+    let (trusted, http2) = {
+        let tuned = proxy.tuned.load();
+        (tuned.peers.trusts(peer.address()), tuned.http2)
+    };
+    let place = if trusted {
         Some(place)
     } else {
         place.belongs_to(peer.group())
@@ -62,7 +65,7 @@ pub(crate) async fn run(
     };
     match tls {
         // In boxes of their own: what waits without TLS has no room for it.
-        None => Box::pin(drive(stream, peer, shared, shared.http2)).await,
+        None => Box::pin(drive(stream, peer, shared, http2)).await,
         Some(tls) => Box::pin(secured(stream, peer, tls, shared)).await,
     }
     drop(place);
@@ -71,10 +74,14 @@ pub(crate) async fn run(
 /// Reads the PROXY header of a peer whose connections begin with one.
 async fn announced(mut stream: TcpStream, peer: Peer, shared: &Shared) -> Option<(TcpStream, Peer)> {
     let proxy = &shared.proxy;
-    if !proxy.peers.announces(peer.address()) {
-        return Some((stream, peer));
-    }
-    match timeout(proxy.limits.handshake_timeout, proxy_header::read(&mut stream)).await {
+    let patience = {
+        let tuned = proxy.tuned.load();
+        if !tuned.peers.announces(peer.address()) {
+            return Some((stream, peer));
+        }
+        tuned.limits.handshake_timeout
+    };
+    match timeout(patience, proxy_header::read(&mut stream)).await {
         Ok(Ok(Announced::Itself)) => Some((stream, peer)),
         Ok(Ok(Announced::Client(address))) => Some((stream, Peer::at(address))),
         Ok(Err(ReadError::Header(error))) => {
@@ -98,7 +105,7 @@ async fn secured(stream: TcpStream, peer: Peer, tls: Arc<Acceptor>, shared: &Sha
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let proxy = &shared.proxy;
         let conn = Conn::one_by_one(peer);
-        let pace = Pace::new(Arc::clone(&conn), &proxy.limits, shared.stop.clone());
+        let pace = Pace::new(Arc::clone(&conn), &proxy.tuned.load().limits, shared.stop.clone());
         Box::pin(http2::serve(stream, Bytes::new(), &conn, pace, proxy)).await;
     } else {
         Box::pin(drive(stream, peer, shared, false)).await;
@@ -109,22 +116,66 @@ type Tls = tokio_rustls::server::TlsStream<TcpStream>;
 
 /// A TLS handshake, its turn included, within its time.
 async fn handshake(stream: TcpStream, tls: Arc<Acceptor>, shared: &Shared) -> Option<Tls> {
+    let (turns, patience) = {
+        let limits = &shared.proxy.tuned.load().limits;
+        (shared.handshakes.of(limits.handshakes), limits.handshake_timeout)
+    };
     let shaken = async {
-        let turn = shared.handshakes.acquire().await.ok()?;
+        let turn = turns.free.acquire().await.ok()?;
         let stream = tls.accept(stream).await.ok()?;
         drop(turn);
         Some(stream)
     };
-    timeout(shared.proxy.limits.handshake_timeout, shaken)
-        .await
-        .ok()?
+    timeout(patience, shaken).await.ok()?
+}
+
+/// Turns, as many as the settings say at the moment.
+#[derive(Debug)]
+pub(crate) struct Turns(ArcSwap<Fixed>);
+
+/// So many turns.
+#[derive(Debug)]
+struct Fixed {
+    many: usize,
+    free: Semaphore,
+}
+
+impl Fixed {
+    fn new(many: usize) -> Self {
+        Self {
+            many,
+            free: Semaphore::new(many.min(Semaphore::MAX_PERMITS)),
+        }
+    }
+}
+
+impl Turns {
+    pub(crate) fn new() -> Self {
+        Self(ArcSwap::from_pointee(Fixed::new(0)))
+    }
+
+    /// The turns of a listener that has so many. Those who wait for, or have, one of before keep it.
+    fn of(&self, many: usize) -> Arc<Fixed> {
+        let now = self.0.load_full();
+        if now.many == many {
+            return now;
+        }
+        let new = Arc::new(Fixed::new(many));
+        let before = self.0.compare_and_swap(&now, Arc::clone(&new));
+        // Somebody else may have been faster; for the same reason.
+        if Arc::ptr_eq(&before, &now) {
+            new
+        } else {
+            self.0.load_full()
+        }
+    }
 }
 
 /// Turns of waiting and serving. `preface`: whether it may turn out to be HTTP/2.
 async fn drive<S: Stream>(stream: S, peer: Peer, shared: &Shared, preface: bool) {
     let proxy = &shared.proxy;
     let conn = Conn::one_by_one(peer);
-    let mut pace = Pace::new(Arc::clone(&conn), &proxy.limits, shared.stop.clone());
+    let mut pace = Pace::new(Arc::clone(&conn), &proxy.tuned.load().limits, shared.stop.clone());
     let mut io = Guarded::new(stream, Arc::clone(&conn));
     let mut preface = preface;
     loop {

@@ -61,7 +61,7 @@ pub(super) async fn wait<S: Stream>(
             if let Poll::Ready(read) = io.poll_wake(cx) {
                 return Poll::Ready(read.is_ok());
             }
-            pace.poll(cx, &proxy.limits, false).map(|_| false)
+            pace.poll(cx, &proxy.tuned.load().limits, false).map(|_| false)
         });
         if !woken.await {
             let _ = timeout(FAREWELL, io.shutdown()).await;
@@ -77,7 +77,8 @@ pub(super) async fn serve<S: Stream>(
     pace: &mut Pace,
     proxy: &Arc<Proxy>,
 ) -> Option<Guarded<S>> {
-    let limits = &proxy.limits;
+    let tuned = proxy.tuned.load_full();
+    let limits = &tuned.limits;
     let service = service_fn(|request| {
         let (proxy, conn) = (Arc::clone(proxy), Arc::clone(conn));
         // In a box of its own, which is there for no longer than the request.
@@ -99,7 +100,7 @@ pub(super) async fn serve<S: Stream>(
                 return Poll::Ready(false);
             }
             let aside = !pace.finishing();
-            match pace.poll(cx, limits, aside) {
+            match pace.poll(cx, &proxy.tuned.load().limits, aside) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Event::Overdue(_)) => return Poll::Ready(false),
                 Poll::Ready(Event::Finish) => Pin::new(&mut served).graceful_shutdown(),

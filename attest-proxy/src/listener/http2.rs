@@ -43,7 +43,9 @@ pub(super) async fn serve<S: Stream>(
     pace: Pace,
     proxy: &Arc<Proxy>,
 ) {
-    let limits = &proxy.limits;
+    // What hyper is told at the beginning holds for this connection to its end.
+    let tuned = proxy.tuned.load_full();
+    let limits = &tuned.limits;
     let conn = conn.multiplexed();
     let mut pace = pace.of(Arc::clone(&conn));
     let streams = Streams::new(conn.opened(), limits.write_stall);
@@ -87,7 +89,7 @@ pub(super) async fn serve<S: Stream>(
                 }
                 // One that was told to go is looked at when nothing runs on it: a client that is gone never says that it heard.
                 let aside = pace.finishing();
-                match pace.poll(cx, limits, aside) {
+                match pace.poll(cx, &proxy.tuned.load().limits, aside) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Event::Overdue(overdue)) => return Poll::Ready(overdue != Overdue::Idle),
                     Poll::Ready(Event::Finish) => served.as_mut().graceful_shutdown(),

@@ -17,7 +17,7 @@ mod streams;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use accept::{Trouble, accept};
-pub(crate) use connection::{Shared, run, turn_away};
+pub(crate) use connection::{Shared, Turns, run, turn_away};
 pub(crate) use open::open;
 pub(crate) use places::{Place, Places};
 

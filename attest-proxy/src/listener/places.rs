@@ -1,6 +1,6 @@
 //! How many connections may be open: of all, and of one stranger.
 //!
-//! Owns: the two counts. A [`Place`] is one of them, taken until it is dropped.
+//! Owns: the two counts; how high they may be is looked up each time. A [`Place`] is one of them, taken until it is dropped.
 //! An attacker controls how often it connects, and from how many addresses: the table of strangers never holds more rows
 //! than there are connections. The lock is held for one look-up.
 
@@ -12,15 +12,13 @@ use std::{
     },
 };
 
-use crate::{config::Limits, service::Proxy, wire::PeerGroup};
+use crate::{service::Proxy, wire::PeerGroup};
 
 /// The places of one listener.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Places {
     taken: AtomicUsize,
-    limit: usize,
     by_peer: Mutex<HashMap<PeerGroup, usize>>,
-    limit_per_peer: usize,
 }
 
 /// One of the connections that may be open.
@@ -32,18 +30,10 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    pub(crate) fn new(limits: &Limits) -> Arc<Self> {
-        Arc::new(Self {
-            taken: AtomicUsize::new(0),
-            limit: limits.connections,
-            by_peer: Mutex::default(),
-            limit_per_peer: limits.connections_per_peer,
-        })
-    }
-
     /// A place, if there is one left.
     pub(crate) fn take(self: &Arc<Self>, proxy: &Arc<Proxy>) -> Option<Place> {
-        if self.taken.fetch_add(1, Ordering::Relaxed) < self.limit {
+        let limit = proxy.tuned.load().limits.connections;
+        if self.taken.fetch_add(1, Ordering::Relaxed) < limit {
             proxy.metrics.connected();
             return Some(Place {
                 places: Arc::clone(self),
@@ -63,10 +53,11 @@ impl Places {
 impl Place {
     /// Counts the place as this stranger's, if it may have one more.
     pub(crate) fn belongs_to(mut self, peer: PeerGroup) -> Option<Self> {
+        let limit = self.proxy.tuned.load().limits.connections_per_peer;
         {
             let mut by_peer = self.places.lock();
             let taken = by_peer.entry(peer).or_insert(0);
-            if *taken >= self.places.limit_per_peer {
+            if *taken >= limit {
                 return None;
             }
             *taken = taken.saturating_add(1);

@@ -9,10 +9,11 @@ mod text;
 
 use std::{
     fmt,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
+use domain::UnixTime;
 use evidence::Continuity;
 use protocol::Refusal;
 
@@ -22,6 +23,7 @@ use text::{PREFIX, Text};
 use crate::{
     account::RouteKind,
     audit::AuditState,
+    expiry::Ends,
     upstream::{Standing, UpstreamGauges},
 };
 
@@ -83,6 +85,9 @@ pub struct Metrics {
     stale_quotes: AtomicU64,
     reloads: [AtomicU64; 2],
     reload_failed: AtomicBool,
+    waits_for_restart: AtomicUsize,
+    /// Seconds of the server's certificate and the client CA; 0: none.
+    certificate_ends: [AtomicU64; 2],
 }
 
 /// What is measured when it is asked for.
@@ -128,6 +133,8 @@ impl Default for Metrics {
             stale_quotes: AtomicU64::new(0),
             reloads: std::array::from_fn(|_| AtomicU64::new(0)),
             reload_failed: AtomicBool::new(false),
+            waits_for_restart: AtomicUsize::new(0),
+            certificate_ends: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 }
@@ -190,7 +197,19 @@ impl Metrics {
         self.queue_waits.observe(waited);
     }
 
-    /// Keys and certificates were read again, or could not be.
+    /// So many changed keys of the configuration wait for a restart.
+    pub fn waits_for_restart(&self, keys: usize) {
+        self.waits_for_restart.store(keys, Ordering::Relaxed);
+    }
+
+    /// When the certificates of TLS end.
+    pub fn certificates(&self, ends: Ends) {
+        for (kept, end) in self.certificate_ends.iter().zip([ends.server, ends.client_ca]) {
+            kept.store(end.map_or(0, UnixTime::as_secs), Ordering::Relaxed);
+        }
+    }
+
+    /// Configuration, keys and certificates were read again, or could not be.
     pub fn reloaded(&self, good: bool) {
         let [well, badly] = &self.reloads;
         add(if good { well } else { badly });
@@ -291,11 +310,33 @@ impl Metrics {
         text.family(
             "reloads_total",
             "counter",
-            "Readings of keys and certificates while running.",
+            "Readings of configuration, keys and certificates while running.",
         )?;
         for (result, count) in ["ok", "failed"].iter().zip(&self.reloads) {
             let labels = format!("result=\"{result}\"");
             text.sample("reloads_total", &labels, count.load(Ordering::Relaxed))?;
+        }
+        text.gauge(
+            "config_last_reload_successful",
+            "0 when the last reading of configuration, keys and certificates failed, and those of before stay.",
+            u8::from(!self.last_reload_failed()),
+        )?;
+        text.gauge(
+            "config_keys_waiting_for_restart",
+            "Keys of the configuration that were changed since the start and are not taken up by SIGHUP.",
+            self.waits_for_restart.load(Ordering::Relaxed),
+        )?;
+        let name = "tls_certificate_expiry_timestamp_seconds";
+        let help = "When the first certificate in the file ends, in seconds since 1970.";
+        let ends = ["server", "client_ca"].iter().zip(&self.certificate_ends);
+        let ends: Vec<_> = ends
+            .map(|(which, end)| (which, end.load(Ordering::Relaxed)))
+            .collect();
+        if ends.iter().any(|(_, end)| *end > 0) {
+            text.family(name, "gauge", help)?;
+        }
+        for (which, end) in ends.into_iter().filter(|(_, end)| *end > 0) {
+            text.sample(name, &format!("certificate=\"{which}\""), end)?;
         }
         text.gauge(
             "ready",

@@ -25,14 +25,15 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Gate {
     state: Mutex<State>,
-    wait: Duration,
     /// Requests in flight that run no model, and how many may.
     light: AtomicUsize,
-    max_light: usize,
+    max_light: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct State {
+    /// How long a request may wait.
+    wait: Duration,
     servers: Vec<Arc<Server>>,
     queue: FairQueue<DeviceId, Waiter>,
 }
@@ -72,12 +73,12 @@ impl Gate {
     ) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
+                wait,
                 servers,
                 queue: FairQueue::new(queue),
             }),
-            wait,
             light: AtomicUsize::new(0),
-            max_light,
+            max_light: AtomicUsize::new(max_light),
         })
     }
 
@@ -86,8 +87,9 @@ impl Gate {
         if !ask.runs_model {
             return self.pass(ask);
         }
-        let mut waiting = {
+        let (mut waiting, patience) = {
             let mut state = self.lock();
+            let patience = state.wait;
             match state.choose(ask.model, None) {
                 Choice::Nobody => return Err(UpstreamError::NoServer),
                 Choice::Server(server) => return Ok(self.begin(&mut state, server, ask)),
@@ -95,12 +97,13 @@ impl Gate {
                     let (grant, granted) = oneshot::channel();
                     let model = ask.model.map(|model| canonical(model).into());
                     let ticket = state.queue.join(ask.device, ask.bytes, Waiter { model, grant })?;
-                    Waiting {
+                    let waiting = Waiting {
                         gate: self,
                         device: ask.device,
                         ticket,
                         granted: Some(granted),
-                    }
+                    };
+                    (waiting, patience)
                 }
             }
         };
@@ -108,7 +111,7 @@ impl Gate {
             return Err(UpstreamError::NoServer);
         };
         let since = Instant::now();
-        match timeout(self.wait, granted).await {
+        match timeout(patience, granted).await {
             Ok(Ok(server)) => {
                 waiting.granted = None;
                 let mut permit = self.permit(server, Some(ask.device));
@@ -119,7 +122,7 @@ impl Gate {
             Err(_) => {
                 drop(waiting);
                 Err(if self.servers().iter().any(|server| server.may()) {
-                    UpstreamError::Waited(self.wait)
+                    UpstreamError::Waited(patience)
                 } else {
                     UpstreamError::NoServer
                 })
@@ -157,6 +160,15 @@ impl Gate {
         self.lock().servers = servers;
     }
 
+    /// Other bounds from now on. Who waits goes on waiting as he began; places that there are more of are given out.
+    pub(super) fn tune(&self, queue: QueueLimits, wait: Duration, max_light: usize) {
+        self.max_light.store(max_light, Ordering::Relaxed);
+        let mut state = self.lock();
+        state.wait = wait;
+        state.queue.bound(queue);
+        state.serve();
+    }
+
     /// Gives out what may have come free without an answer that ended.
     pub(super) fn look_again(&self) {
         self.lock().serve();
@@ -180,10 +192,11 @@ impl Gate {
         let before = self.light.fetch_add(1, Ordering::Relaxed);
         server.chosen();
         let permit = self.permit(server, None);
-        if before < self.max_light {
+        let most = self.max_light.load(Ordering::Relaxed);
+        if before < most {
             Ok(permit)
         } else {
-            Err(UpstreamError::Busy(self.max_light))
+            Err(UpstreamError::Busy(most))
         }
     }
 
@@ -231,7 +244,7 @@ impl State {
 
     /// Gives every free place to whoever comes next.
     fn serve(&mut self) {
-        let Self { servers, queue } = self;
+        let Self { servers, queue, .. } = self;
         loop {
             let next = queue.next(|waiter| match choose(servers, waiter.model.as_deref(), None) {
                 Choice::Server(server) => Some(server),

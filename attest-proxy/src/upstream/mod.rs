@@ -32,6 +32,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use domain::DeviceId;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -174,11 +175,17 @@ pub struct Waited(pub Duration);
 #[derive(Debug)]
 pub struct Upstream {
     gate: Arc<Gate>,
-    specs: Vec<UpstreamServer>,
     trust: Arc<Trust>,
+    tuned: ArcSwap<Tuned>,
+    retries: AtomicU64,
+}
+
+/// What SIGHUP may change.
+#[derive(Debug)]
+struct Tuned {
+    specs: Vec<UpstreamServer>,
     limits: Limits,
     poll: Option<Duration>,
-    retries: AtomicU64,
 }
 
 impl Upstream {
@@ -195,12 +202,43 @@ impl Upstream {
             .collect();
         Self {
             gate: Gate::new(servers, upstreams.queue, upstreams.queue_wait, limits.streams),
-            specs: upstreams.servers.clone(),
             trust,
-            limits: limits.clone(),
-            poll: upstreams.poll,
+            tuned: ArcSwap::from_pointee(Tuned {
+                specs: upstreams.servers.clone(),
+                limits: limits.clone(),
+                poll: upstreams.poll,
+            }),
             retries: AtomicU64::new(0),
         }
+    }
+
+    /// Takes up other bounds, places and weights for the same servers; others are not taken up. What runs or waits stays.
+    pub fn tune(&self, upstreams: &Upstreams, limits: &Limits) {
+        let mut specs = self.tuned.load().specs.clone();
+        for spec in &mut specs {
+            let same = |new: &&UpstreamServer| new.url == spec.url;
+            if let Some(new) = upstreams.servers.iter().find(same) {
+                (spec.weight, spec.places) = (new.weight, new.places);
+            }
+        }
+        for server in self.gate.servers() {
+            if let Some(spec) = specs.iter().find(|spec| server.is_of(spec)) {
+                server.tune(spec, limits);
+            }
+        }
+        self.gate
+            .tune(upstreams.queue, upstreams.queue_wait, limits.streams);
+        let poll = self
+            .tuned
+            .load()
+            .poll
+            .and(upstreams.poll)
+            .or(self.tuned.load().poll);
+        self.tuned.store(Arc::new(Tuned {
+            specs,
+            limits: limits.clone(),
+            poll,
+        }));
     }
 
     /// Believes others from now on. What runs ends as it began; connections that are idle are not used again.
@@ -260,7 +298,7 @@ impl Upstream {
     /// # Errors
     /// Why not.
     pub async fn probe(&self) -> Result<(), UpstreamError> {
-        if self.poll.is_some() && self.gate.servers().iter().any(|server| server.may()) {
+        if self.tuned.load().poll.is_some() && self.gate.servers().iter().any(|server| server.may()) {
             return Ok(());
         }
         let mut why = UpstreamError::NoServer;
@@ -372,8 +410,9 @@ impl Upstream {
                 server.pool.send(request).await
             }
         };
-        let result = match timeout(self.limits.first_byte_timeout, sent).await {
-            Err(_) => Err(UpstreamError::Timeout(self.limits.first_byte_timeout)),
+        let patience = self.tuned.load().limits.first_byte_timeout;
+        let result = match timeout(patience, sent).await {
+            Err(_) => Err(UpstreamError::Timeout(patience)),
             Ok(Err(error)) => Err(error),
             Ok(Ok((response, link))) => {
                 judge(response.status(), response.headers()).map(|()| (response, link))
@@ -398,7 +437,7 @@ impl Upstream {
             parts.extensions.insert(Waited(waited));
         }
         let form = Form::of(ask.dialect, &parts.headers);
-        let stream = Stream::new(body, link, permit, self.limits.chunk_timeout, form);
+        let stream = Stream::new(body, link, permit, self.tuned.load().limits.chunk_timeout, form);
         Response::from_parts(parts, stream)
     }
 }

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -45,8 +46,8 @@ const MAX_READ: usize = 128 << 10;
 pub(super) struct Pool {
     address: Box<str>,
     secure: Option<Secure>,
-    connect: Duration,
-    max_idle: usize,
+    /// How long connecting may take, and how many idle connections are kept.
+    bounds: ArcSwap<(Duration, usize)>,
     idle: Mutex<Vec<(Link, Instant)>>,
 }
 
@@ -78,10 +79,15 @@ impl Pool {
         Self {
             address: address.into(),
             secure,
-            connect: limits.connect_timeout,
-            max_idle: limits.upstream_idle,
+            bounds: ArcSwap::from_pointee((limits.connect_timeout, limits.upstream_idle)),
             idle: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Takes up other bounds.
+    pub(super) fn tune(&self, limits: &Limits) {
+        self.bounds
+            .store(Arc::new((limits.connect_timeout, limits.upstream_idle)));
     }
 
     /// Sends on an idle connection, or on a new one. A request of which nothing was written is tried on the next one.
@@ -139,7 +145,7 @@ impl Pool {
             return;
         }
         let mut idle = self.lock();
-        if idle.len() < self.max_idle {
+        if idle.len() < self.bounds.load().1 {
             idle.push((link, Instant::now()));
         }
     }
@@ -172,9 +178,10 @@ impl Pool {
     }
 
     async fn open(&self) -> Result<Link, UpstreamError> {
-        timeout(self.connect, self.connected())
+        let patience = self.bounds.load().0;
+        timeout(patience, self.connected())
             .await
-            .map_err(|_| UpstreamError::ConnectTimeout(self.connect))?
+            .map_err(|_| UpstreamError::ConnectTimeout(patience))?
     }
 
     async fn connected(&self) -> Result<Link, UpstreamError> {

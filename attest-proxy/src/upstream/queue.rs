@@ -114,6 +114,11 @@ impl<K: Ord + Hash + Clone, T> FairQueue<K, T> {
         }
     }
 
+    /// Other bounds from now on. Who waits already stays.
+    pub(super) fn bound(&mut self, limits: QueueLimits) {
+        self.limits = limits;
+    }
+
     /// Lets a request wait, whose body has so many bytes.
     ///
     /// # Errors

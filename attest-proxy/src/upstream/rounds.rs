@@ -30,10 +30,10 @@ const MAX_VERSION: usize = 4096;
 impl Upstream {
     /// Asks every server again and again; does not end. One server alone is not asked: there is nothing to choose.
     pub async fn watch(&self) {
-        let Some(every) = self.poll else {
-            return std::future::pending().await;
-        };
         loop {
+            let Some(every) = self.tuned.load().poll else {
+                return std::future::pending().await;
+            };
             self.round().await;
             sleep(every).await;
         }
@@ -44,7 +44,7 @@ impl Upstream {
         self.resolve().await;
         let mut asked = JoinSet::new();
         for server in self.gate.servers() {
-            let lists = self.poll.is_some();
+            let lists = self.tuned.load().poll.is_some();
             asked.spawn(async move {
                 let result = look(&server, lists).await;
                 (server.url(), result)
@@ -58,12 +58,13 @@ impl Upstream {
 
     /// Takes up the addresses that names have now. A name that cannot be resolved keeps those it had.
     async fn resolve(&self) {
-        if !self.specs.iter().any(|spec| spec.each_address) {
+        let tuned = self.tuned.load_full();
+        if !tuned.specs.iter().any(|spec| spec.each_address) {
             return;
         }
         let before = self.gate.servers();
         let mut now = Vec::new();
-        for spec in &self.specs {
+        for spec in &tuned.specs {
             let mut addresses = vec![spec.url.address().to_owned()];
             if spec.each_address {
                 match timeout(PATIENCE, lookup_host(spec.url.address())).await {
@@ -88,7 +89,7 @@ impl Upstream {
                     .iter()
                     .find(|server| server.is_of(spec) && server.name() == address);
                 now.push(known.map_or_else(
-                    || Server::new(spec, &address, &self.trust, &self.limits),
+                    || Server::new(spec, &address, &self.trust, &tuned.limits),
                     Arc::clone,
                 ));
             }

@@ -31,8 +31,8 @@ pub(super) struct Server {
     of: Box<str>,
     host: HeaderValue,
     pub(super) pool: Pool,
-    weight: usize,
-    places: usize,
+    weight: AtomicUsize,
+    places: AtomicUsize,
     running: AtomicUsize,
     health: Mutex<Health>,
     clean: AtomicBool,
@@ -75,13 +75,24 @@ impl Server {
             // An authority that parsed is a header value; were it not, the upstream would refuse every request.
             host: HeaderValue::from_str(spec.url.authority()).unwrap_or(HeaderValue::from_static("upstream")),
             pool: Pool::new(address, secure, limits),
-            weight: spec.weight.get(),
-            places: spec.places.get(),
+            weight: AtomicUsize::new(spec.weight.get()),
+            places: AtomicUsize::new(spec.places.get()),
             running: AtomicUsize::new(0),
             health: Mutex::default(),
             clean: AtomicBool::new(true),
             inventory: ArcSwap::default(),
         })
+    }
+
+    /// Takes up another weight, other places and bounds. What runs beyond the places runs on.
+    pub(super) fn tune(&self, spec: &UpstreamServer, limits: &Limits) {
+        self.weight.store(spec.weight.get(), Ordering::Relaxed);
+        self.places.store(spec.places.get(), Ordering::Relaxed);
+        self.pool.tune(limits);
+    }
+
+    fn places(&self) -> usize {
+        self.places.load(Ordering::Relaxed)
     }
 
     /// `address:port`.
@@ -120,7 +131,7 @@ impl Server {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.running() < self.places
+        self.running() < self.places()
     }
 
     /// Whether a request may go there now.
@@ -137,8 +148,8 @@ impl Server {
             // What is about no model finds every server as warm as any other.
             loaded: model.is_none_or(|model| inventory.loaded.has(model)),
             running: self.running(),
-            places: self.places,
-            weight: self.weight,
+            places: self.places(),
+            weight: self.weight.load(Ordering::Relaxed),
         }
     }
 
@@ -193,7 +204,7 @@ impl Server {
             name: self.name.to_string(),
             standing: self.health().standing(),
             running: self.running(),
-            places: self.places,
+            places: self.places(),
             installed: inventory.installed.as_ref().map(super::inventory::Models::len),
             loaded: inventory.loaded.len(),
         }
