@@ -157,6 +157,21 @@ impl Connection {
         self.rest().await
     }
 
+    /// What is said until nothing is said for a while, and whether the proxy has closed by then.
+    pub async fn watch(&mut self, silence: Duration) -> (String, bool) {
+        let closed = loop {
+            match timeout(silence, self.more()).await {
+                Ok(true) => {}
+                Ok(false) => break true,
+                Err(_) => break false,
+            }
+        };
+        (
+            String::from_utf8_lossy(&std::mem::take(&mut self.ahead)).into_owned(),
+            closed,
+        )
+    }
+
     /// Reads one line, its end taken off.
     async fn line(&mut self) -> Option<String> {
         loop {

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
@@ -84,9 +84,13 @@ pub fn fields(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         .collect()
 }
 
+/// What a connection lies on.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 /// A connection.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     ahead: Vec<u8>,
 }
 
@@ -95,8 +99,13 @@ impl Connection {
     pub async fn open(address: SocketAddr, settings: &[u8]) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream, settings).await
+    }
+
+    /// Says hello on a stream, with these settings.
+    pub async fn over(stream: impl Stream + 'static, settings: &[u8]) -> Self {
         let mut connection = Self {
-            stream,
+            stream: Box::new(stream),
             ahead: Vec::new(),
         };
         connection.send(PREFACE).await;

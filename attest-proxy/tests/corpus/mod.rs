@@ -2,7 +2,7 @@
 //!
 //! The classes are those of the published suites (PortSwigger's HTTP Request Smuggler permutations, defparam's smuggler, "Funky chunks",
 //! http-garden's and h1spec's corners, RFC 9112's own "MUST" of message framing), written down anew for this proxy. Http11Probe, which
-//! gives verdicts of its own, is in `conformance.rs`. In a template `{K}` is the line with a good key, `{P}` the
+//! gives verdicts of its own, is in `probe`. In a template `{K}` is the line with a good key, `{P}` the
 //! key, `{B}` a good body, `{L}` its length, `{X}` its length in hexadecimal; every other character is one byte (Latin-1).
 
 #![allow(
@@ -19,8 +19,10 @@ pub mod chunks;
 pub mod conforming;
 pub mod fields;
 pub mod framing;
+pub mod h2spec;
 pub mod lines;
 pub mod mutations;
+pub mod probe;
 pub mod targets;
 
 use super::common::{CHAT, forge::psk_text};

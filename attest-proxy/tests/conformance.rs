@@ -1,0 +1,146 @@
+//! Http11Probe's cases, each under its own name, and the verdict that suite would give on this proxy.
+//!
+//! The bytes are ours, with a key and on a route that is served here; what passes is what the suite says passes. A verdict
+//! other than "pass" stands in the table with its reason; whatever changes there fails this test, for better or worse.
+//! Cases on cookies, caching and ranges of an origin's own content have no counterpart: the gate has none of these.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "test code"
+)]
+
+mod common;
+mod corpus;
+
+use std::{net::SocketAddr, time::Duration};
+
+use common::{Rig, client::Connection, forge::psk_text};
+use corpus::{
+    fill,
+    probe::{self, Probe, Verdict},
+};
+
+/// How long a server that waits is watched.
+const SILENCE: Duration = Duration::from_millis(400);
+
+/// What a client saw.
+#[derive(Debug)]
+struct Seen {
+    said: String,
+    closed: bool,
+}
+
+impl Seen {
+    fn statuses(&self) -> Vec<u16> {
+        let answers = self.said.split("HTTP/1.").skip(1);
+        answers.filter_map(|a| a.get(2..5)?.parse().ok()).collect()
+    }
+
+    fn head(&self) -> String {
+        let head = self.said.split("\r\n\r\n").next().unwrap_or_default();
+        head.to_ascii_lowercase()
+    }
+
+    /// Whether this is one of the outcomes that `wanted` names, apart by `/`.
+    fn is(&self, wanted: &str) -> bool {
+        let all = self.statuses();
+        let last: Vec<u16> = all.iter().copied().filter(|s| *s >= 200).collect();
+        wanted.split('/').any(|one| match one {
+            "close" => all.is_empty() && self.closed,
+            "wait" => all.is_empty() && !self.closed,
+            "2xx" => last.first().is_some_and(|s| (200..300).contains(s)),
+            "2xx+close" => last.first().is_some_and(|s| (200..300).contains(s)) && self.closed,
+            "2xx+date" => last == [200] && self.head().contains("\r\ndate: ") && self.head().contains(" gmt"),
+            "2xx+type" => last == [200] && self.head().contains("\r\ncontent-type: "),
+            "2xx-body" => last == [200] && self.said.ends_with("\r\n\r\n"),
+            "4xx" => last.first().is_some_and(|s| (400..500).contains(s)),
+            "400+close" => last == [400] && self.closed,
+            "2xx,2xx" => last == [200, 200],
+            "not-101" => !all.is_empty() && !all.contains(&101),
+            "no-1xx" => !all.is_empty() && all.iter().all(|s| *s >= 200),
+            "allow" => self.head().contains("\r\nallow: "),
+            "anything" => true,
+            "nothing" => false,
+            status => last.first() == status.parse().ok().as_ref(),
+        })
+    }
+}
+
+async fn play(address: SocketAddr, case: Probe) -> Seen {
+    let mut connection = Connection::open(address).await;
+    let long = "a".repeat(7900);
+    let huge = "B".repeat(100_000);
+    let many: String = (0..10_000).map(|n| format!("X-H-{n}: value\r\n")).collect();
+    let template = case
+        .template
+        .replace("{7900}", &long)
+        .replace("{100K}", &huge)
+        .replace("{MANY}", &many);
+    connection.send(&fill(&template)).await;
+    let (said, closed) = connection.watch(SILENCE).await;
+    Seen { said, closed }
+}
+
+fn judge(case: &Probe, seen: &Seen) -> Verdict {
+    if seen.is(case.pass) {
+        Verdict::Pass
+    } else if seen.is(case.warn) {
+        Verdict::Warn
+    } else {
+        Verdict::Fail
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http11probe_says_of_us_what_is_written_down() {
+    let rig = Rig::new().await;
+    let cases = probe::cases();
+    let mut wrong = Vec::new();
+    let mut counts = [0; 3];
+    // Each waits for silence: eight at a time.
+    for some in cases.chunks(8) {
+        let played: Vec<_> = some
+            .iter()
+            .map(|case| tokio::spawn(play(rig.address, *case)))
+            .collect();
+        for (case, seen) in some.iter().zip(played) {
+            let seen = seen.await.unwrap();
+            let verdict = judge(case, &seen);
+            counts[verdict as usize] += 1;
+            let (wanted, why) = probe::EXCEPT
+                .iter()
+                .find(|(id, ..)| *id == case.id)
+                .map_or((Verdict::Pass, ""), |(_, verdict, why)| (*verdict, *why));
+            if verdict != wanted {
+                wrong.push(format!(
+                    "{}: {verdict:?} ({seen:.300?}), not {wanted:?} {why}",
+                    case.id
+                ));
+            }
+        }
+    }
+    let [passed, warned, failed] = counts;
+    println!(
+        "Http11Probe: {passed} pass, {warned} warn, {failed} fail, of {}",
+        cases.len()
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let known: Vec<_> = cases.iter().map(|c| c.id).collect();
+    assert!(probe::EXCEPT.iter().all(|(id, ..)| known.contains(id)));
+    // Whatever the verdicts, nothing of this is anything but what was asked for.
+    for request in rig.upstream.received() {
+        let seen = (request.method.as_str(), request.target.as_str());
+        assert!(
+            matches!(seen, ("POST", "/api/chat") | ("GET" | "HEAD", "/")),
+            "{seen:?}"
+        );
+        let everything = String::from_utf8_lossy(&request.everything()).into_owned();
+        assert!(
+            !everything.contains(&psk_text("plain")) && !everything.to_lowercase().contains("x-checksum")
+        );
+    }
+}
