@@ -24,6 +24,9 @@ pub enum HeadError {
     /// HTTP/2: `Content-Length` twice, or not a plain number. HTTP/1's framing watch has refused it already.
     #[error("Content-Length is not one plain number")]
     Length,
+    /// HTTP/2: a value with space around it, which the other HTTP would not have taken for a part of it (RFC 9113 8.2.1).
+    #[error("space around a value")]
+    Space,
     /// More fields than may be.
     #[error("more than {0} fields")]
     Count(usize),
@@ -225,6 +228,14 @@ fn check_http2(uri: &Uri, headers: &HeaderMap) -> Result<(), HeadError> {
         None => {
             check_host(headers)?;
         }
+    }
+    // Without an authority, hyper keeps no scheme.
+    if !matches!(uri.scheme_str(), None | Some("http" | "https")) {
+        return Err(HeadError::Target);
+    }
+    let space = |value: &http::HeaderValue| value.as_bytes().trim_ascii().len() != value.len();
+    if headers.values().any(space) {
+        return Err(HeadError::Space);
     }
     let te = headers.get_all(header::TE).iter();
     if HOPS.iter().any(|name| headers.contains_key(*name)) || te.into_iter().any(|te| te != "trailers") {
@@ -448,6 +459,9 @@ mod tests {
         );
         // Host may stand for `:authority`, as in what was HTTP/1 before.
         assert_eq!(check(|b| b.uri("/api/chat")), Ok(()));
+        assert_eq!(check(|b| b.uri("ftp://a:1/api/chat")), Err(HeadError::Target));
+        assert_eq!(check(|b| b.header("x", " y")), Err(HeadError::Space));
+        assert_eq!(check(|b| b.header("x", "y\t")), Err(HeadError::Space));
         assert_eq!(check(|b| b.header("host", "a:1")), Err(HeadError::Host));
         assert_eq!(check(|b| b.uri("https://b/api/chat")), Err(HeadError::Host));
         assert_eq!(check(|b| b.uri("https://u@a:1/api/chat")), Err(HeadError::Host));

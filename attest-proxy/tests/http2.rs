@@ -11,6 +11,7 @@
 )]
 
 mod common;
+mod corpus;
 
 use std::{
     process::Command,
@@ -27,43 +28,9 @@ use common::{
     },
     psk,
 };
+use corpus::downgrade::{and, chat, version, without};
 use testkit::upstream::{Reply, Upstream};
 use tokio::time::sleep;
-
-/// A chat, its body's length said.
-fn chat() -> Vec<(String, String)> {
-    let mut all = fields(&[
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":authority", "proxy"),
-        (":path", "/api/chat"),
-        ("content-length", &CHAT.len().to_string()),
-    ]);
-    all.push(("x-pre-shared-key".into(), psk_text("plain")));
-    all
-}
-
-/// `GET /api/version`.
-fn version() -> Vec<(String, String)> {
-    let mut all = without(&with(chat(), ":method", "GET"), "content-length");
-    all = with(all, ":path", "/api/version");
-    all
-}
-
-fn with(mut all: Vec<(String, String)>, name: &str, value: &str) -> Vec<(String, String)> {
-    let place = all.iter_mut().find(|(n, _)| n == name).unwrap();
-    value.clone_into(&mut place.1);
-    all
-}
-
-fn without(all: &[(String, String)], name: &str) -> Vec<(String, String)> {
-    all.iter().filter(|(n, _)| n != name).cloned().collect()
-}
-
-fn and(mut all: Vec<(String, String)>, name: &str, value: &str) -> Vec<(String, String)> {
-    all.push((name.to_owned(), value.to_owned()));
-    all
-}
 
 /// A whole request.
 fn request(stream: u32, all: &[(String, String)], body: &str) -> Vec<u8> {
@@ -117,136 +84,7 @@ async fn requests_are_served_beside_each_other() {
 async fn malformed_requests_end_here() {
     let rig = Rig::new().await;
     let key = psk_text("plain");
-    let chat_without = |name: &str| without(&chat(), name);
-    let plus = |name: &str, value: &str| and(chat(), name, value);
-    let many = (0..80).fold(chat(), |all, n| and(all, &format!("x-{n}"), "1"));
-    let first = |name: &str, value: &str| [fields(&[(name, value)]), chat()].concat();
-    let corpus = [
-        ("no authority", chat_without(":authority"), CHAT),
-        ("another Host", plus("host", "b"), CHAT),
-        (
-            "two Hosts",
-            and(and(chat_without(":authority"), "host", "a"), "host", "a"),
-            CHAT,
-        ),
-        (
-            "a user in the authority",
-            with(chat(), ":authority", "u@proxy"),
-            CHAT,
-        ),
-        ("a path in the authority", with(chat(), ":authority", "a/b"), CHAT),
-        ("no scheme", chat_without(":scheme"), CHAT),
-        ("no path", chat_without(":path"), CHAT),
-        ("an empty path", with(chat(), ":path", ""), CHAT),
-        ("a path without a slash", with(chat(), ":path", "api/chat"), CHAT),
-        ("an asterisk", with(chat(), ":path", "*"), CHAT),
-        (
-            "an absolute path",
-            with(chat(), ":path", "http://b/api/chat"),
-            CHAT,
-        ),
-        (
-            "a space in the path",
-            with(chat(), ":path", "/api/chat HTTP/1.1"),
-            CHAT,
-        ),
-        (
-            "a line end in the path",
-            with(chat(), ":path", "/api/chat\r\nX: y"),
-            CHAT,
-        ),
-        ("no method", chat_without(":method"), CHAT),
-        (
-            "a method with a line end",
-            with(chat(), ":method", "POST / HTTP/1.1\r\nX: y"),
-            CHAT,
-        ),
-        ("two paths", first(":path", "/api/tags"), CHAT),
-        ("two methods", first(":method", "GET"), CHAT),
-        ("two authorities", first(":authority", "b"), CHAT),
-        ("an unknown pseudo-field", first(":x", "y"), CHAT),
-        ("a pseudo-field of answers", first(":status", "200"), CHAT),
-        (
-            "a pseudo-field after the others",
-            and(chat_without(":path"), ":path", "/api/chat"),
-            CHAT,
-        ),
-        ("a name with capitals", plus("X-Other", "1"), CHAT),
-        ("a name with a space", plus("x other", "1"), CHAT),
-        ("a name with a colon", plus("x:other", "1"), CHAT),
-        ("an empty name", plus("", "1"), CHAT),
-        ("a line end in a value", plus("x-other", "1\r\nx: y"), CHAT),
-        ("a NUL in a value", plus("x-other", "1\0"), CHAT),
-        ("Connection", plus("connection", "close"), CHAT),
-        (
-            "Connection names the key",
-            plus("connection", "x-pre-shared-key"),
-            CHAT,
-        ),
-        ("Keep-Alive", plus("keep-alive", "1"), CHAT),
-        ("Proxy-Connection", plus("proxy-connection", "close"), CHAT),
-        (
-            "Transfer-Encoding",
-            and(chat_without("content-length"), "transfer-encoding", "chunked"),
-            CHAT,
-        ),
-        ("an upgrade", plus("upgrade", "h2c"), CHAT),
-        ("TE", plus("te", "gzip"), CHAT),
-        ("an announced key", plus("trailer", "x-pre-shared-key"), CHAT),
-        (
-            "two lengths",
-            plus("content-length", &CHAT.len().to_string()),
-            CHAT,
-        ),
-        (
-            "a length with a sign",
-            with(chat(), "content-length", "+72"),
-            CHAT,
-        ),
-        ("a length too short", with(chat(), "content-length", "3"), CHAT),
-        ("a length too long", with(chat(), "content-length", "500"), CHAT),
-        ("a length and no body", chat(), ""),
-        ("an encoded body", plus("content-encoding", "gzip"), CHAT),
-        ("two keys", plus("x-pre-shared-key", &key), CHAT),
-        (
-            "two different keys",
-            plus("authorization", "Bearer sbx_another"),
-            CHAT,
-        ),
-        ("an underscore twin", plus("x_pre_shared_key", "x"), CHAT),
-        ("an underscore length", plus("content_length", "3"), CHAT),
-        ("half a quote", plus("tpm-quote", ":AQ==:"), CHAT),
-        ("too many fields", many, CHAT),
-        ("too long fields", plus("x-long", &"x".repeat(16_200)), CHAT),
-        ("GET with a body", version(), "abc"),
-        ("GET with a length", and(version(), "content-length", "3"), "abc"),
-        (
-            "CONNECT",
-            without(
-                &without(
-                    &with(chat_without("content-length"), ":method", "CONNECT"),
-                    ":path",
-                ),
-                ":scheme",
-            ),
-            "",
-        ),
-        (
-            "CONNECT with a path",
-            with(chat_without("content-length"), ":method", "CONNECT"),
-            "",
-        ),
-        (
-            "extended CONNECT",
-            [
-                fields(&[(":protocol", "websocket")]),
-                with(chat_without("content-length"), ":method", "CONNECT"),
-            ]
-            .concat(),
-            "",
-        ),
-    ];
-    for (name, all, body) in corpus {
+    for (name, all, body) in corpus::downgrade::cases() {
         let mut connection = Connection::open(rig.address, &[]).await;
         connection.send(&request(1, &all, body)).await;
         match connection.outcome(1).await {

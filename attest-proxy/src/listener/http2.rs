@@ -32,6 +32,9 @@ const SEND_BUFFER: usize = 64 << 10;
 const RESETS: usize = 20;
 /// What a head may have on the wire beyond its bound before the connection is ended; up to there, it is answered 431.
 const BLOCK_MORE: usize = 4 << 10;
+/// For how many clients a trusted peer speaks: a proxy that puts all of them on one connection sends their resets too, and
+/// must not lose everybody's requests for it.
+const CROWD: u8 = 20;
 /// How long a connection that was told to go may take to do so, when nothing runs on it.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -49,11 +52,15 @@ pub(super) async fn serve<S: Stream>(
     let conn = conn.multiplexed();
     let mut pace = pace.of(Arc::clone(&conn));
     let streams = Streams::new(conn.opened(), limits.write_stall);
+    let trusted = proxy.peers.trusts(conn.peer().address());
+    let crowd = if trusted { CROWD } else { 1 };
+    let resets = RESETS.saturating_mul(usize::from(crowd));
     let io = Framed::new(
         stream,
         read,
         Arc::clone(&conn),
         limits.header_bytes.saturating_add(BLOCK_MORE),
+        u32::from(crowd),
     );
     let opening = streams.clone();
     let service = service_fn(|request| {
@@ -70,8 +77,8 @@ pub(super) async fn serve<S: Stream>(
         http2::Builder::new(streams)
             .max_concurrent_streams(limits.http2_streams)
             .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-            .max_pending_accept_reset_streams(RESETS)
-            .max_local_error_reset_streams(RESETS)
+            .max_pending_accept_reset_streams(resets)
+            .max_local_error_reset_streams(resets)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)

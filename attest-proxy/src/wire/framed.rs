@@ -31,10 +31,11 @@ pub struct FrameWatch {
 }
 
 impl<S> Framed<S> {
-    /// Watches `stream` on behalf of `conn`; `ahead` was read of it already. A head has at most `header_bytes`.
-    pub const fn new(stream: S, ahead: Bytes, conn: Arc<Conn>, header_bytes: usize) -> Self {
+    /// Watches `stream` on behalf of `conn`; `ahead` was read of it already. A head has at most `header_bytes`; the other end
+    /// speaks for `crowd` clients.
+    pub const fn new(stream: S, ahead: Bytes, conn: Arc<Conn>, header_bytes: usize, crowd: u32) -> Self {
         let watch = FrameWatch {
-            frames: Frames::new(header_bytes),
+            frames: Frames::new(header_bytes, crowd),
             ahead,
         };
         Self { stream, conn, watch }

@@ -77,8 +77,8 @@ impl Bucket {
 }
 
 impl Frames {
-    /// `longest_block`: what the fields of one head may have.
-    pub(super) const fn new(longest_block: usize) -> Self {
+    /// `longest_block`: what the fields of one head may have. `crowd`: for how many clients the other end speaks.
+    pub(super) const fn new(longest_block: usize, crowd: u32) -> Self {
         Self {
             skip: PREFACE,
             header: [0; HEADER],
@@ -86,8 +86,8 @@ impl Frames {
             block: None,
             longest_block,
             begun: false,
-            control: Bucket::new(200, 20),
-            window: Bucket::new(2000, 200),
+            control: Bucket::new(200_u32.saturating_mul(crowd), 20_u32.saturating_mul(crowd)),
+            window: Bucket::new(2000_u32.saturating_mul(crowd), 200_u32.saturating_mul(crowd)),
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn begun() -> Frames {
-        let mut frames = Frames::new(16 << 10);
+        let mut frames = Frames::new(16 << 10, 1);
         assert!(frames.in_head());
         frames.feed(PREFACE_BYTES, 0).unwrap();
         assert!(!frames.in_head());
@@ -200,6 +200,14 @@ mod tests {
         assert_eq!(how_many(DATA, 0, 1), 2000);
         assert_eq!(how_many(WINDOW_UPDATE, 0, 4), 2000);
         assert_eq!(how_many(CONTINUATION, 0, 0), 200);
+    }
+
+    #[test]
+    fn who_speaks_for_many_may_send_as_much_as_many() {
+        let mut frames = Frames::new(16 << 10, 3);
+        frames.feed(PREFACE_BYTES, 0).unwrap();
+        let taken = (0..10_000).take_while(|_| frames.feed(&frame(6, 0, 8), 0).is_ok());
+        assert_eq!(taken.count(), 600);
     }
 
     #[test]
@@ -255,7 +263,7 @@ mod tests {
         let end = bytes.len();
         bytes.extend(frame(6, 0, 8));
         for step in [1, 2, 7, 9, 10, 33, 1000] {
-            let mut frames = Frames::new(16 << 10);
+            let mut frames = Frames::new(16 << 10, 1);
             for part in bytes[..end].chunks(step) {
                 frames.feed(part, 0).unwrap();
             }

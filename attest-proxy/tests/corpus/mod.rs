@@ -17,6 +17,7 @@
 
 pub mod chunks;
 pub mod conforming;
+pub mod downgrade;
 pub mod fields;
 pub mod framing;
 pub mod h2spec;

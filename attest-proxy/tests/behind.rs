@@ -1,5 +1,5 @@
-//! The same corpus through Debian's nginx in front, set up as an ingress is: one connection to the proxy for all clients,
-//! kept alive. Two parsers now read each request. Whatever the first makes of it, nothing that is not allowed reaches the
+//! The same corpus through Debian's nginx and HAProxy in front, set up as an ingress is: one connection to the proxy for all
+//! clients, kept alive; HAProxy speaks HTTP/1 to it, and HTTP/2. Two parsers now read each request. Whatever the first makes of it, nothing that is not allowed reaches the
 //! upstream, and no client is given what another one asked for.
 
 #![allow(
@@ -20,7 +20,13 @@ use std::{
     time::Duration,
 };
 
-use common::{CHAT, Rig, client::Connection, client::request, forge::psk_text, psk};
+use common::{
+    CHAT, Rig,
+    client::{Connection, request},
+    forge::psk_text,
+    program::{Running, folder},
+    psk,
+};
 use corpus::fill;
 use testkit::upstream::{Received, Reply, Upstream};
 
@@ -39,10 +45,7 @@ impl Drop for Front {
 
 /// nginx with one worker and one connection to `proxy` at a time, so that all clients share it.
 async fn nginx(dir: &std::path::Path, proxy: SocketAddr) -> (Front, SocketAddr) {
-    let address = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let address = free();
     let (conf, root) = (dir.join("nginx.conf"), dir.display());
     let text = format!(
         "pid {root}/pid;\nerror_log {root}/log;\nworker_processes 1;\nmaster_process off;\nevents {{}}\nhttp {{ access_log off; \
@@ -53,22 +56,50 @@ async fn nginx(dir: &std::path::Path, proxy: SocketAddr) -> (Front, SocketAddr) 
          proxy_set_header Host $http_host; proxy_request_buffering off; proxy_buffering off; proxy_read_timeout 5s; }} }} }}\n"
     );
     std::fs::write(&conf, text).unwrap();
-    let child = Command::new("nginx")
+    let mut command = Command::new("nginx");
+    command
         .args(["-p", &root.to_string(), "-c", conf.to_str().unwrap()])
-        .args(["-g", "daemon off;"])
+        .args(["-g", "daemon off;"]);
+    (started(command, address).await, address)
+}
+
+/// HAProxy with one thread and one connection to `proxy` at a time, which all clients share. `line`: how it speaks there.
+async fn haproxy(dir: &std::path::Path, proxy: SocketAddr, line: &str) -> (Front, SocketAddr) {
+    let address = free();
+    let conf = dir.join("haproxy.cfg");
+    let text = format!(
+        "global\n    nbthread 1\n    maxconn 500\ndefaults\n    mode http\n    timeout connect 2s\n    timeout client 2s\n    timeout server 5s\n    \
+         timeout http-request 2s\n    timeout http-keep-alive 2s\n    option http-keep-alive\n    http-reuse always\n\
+         frontend door\n    bind {address}\n    default_backend gate\nbackend gate\n    server gate {proxy} maxconn 1 {line}\n"
+    );
+    std::fs::write(&conf, text).unwrap();
+    let mut command = Command::new("haproxy");
+    command.args(["-db", "-f", conf.to_str().unwrap()]);
+    (started(command, address).await, address)
+}
+
+fn free() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+async fn started(mut command: Command, address: SocketAddr) -> Front {
+    let quiet = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|e| panic!("nginx is there (Debian package nginx): {e}"));
-    let front = Front(child);
+        .stderr(Stdio::null());
+    let front = Front(
+        quiet
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?} (Debian packages nginx, haproxy; ci/setup): {e}")),
+    );
     for _ in 0..500 {
         if tokio::net::TcpStream::connect(address).await.is_ok() {
-            return (front, address);
+            return front;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("nginx does not listen");
+    panic!("{command:?} does not listen");
 }
 
 /// Says what it was asked.
@@ -118,11 +149,12 @@ fn allowed(seen: &Received) -> bool {
             .all(|b| *b >= b' ' || matches!(b, b'\r' | b'\n' | b'\t'))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_gets_past_two_parsers_or_to_another_client() {
-    let rig = Rig::with(Upstream::start(echo), "[limits]\nheader-timeout = \"5s\"").await;
-    let dir = tempfile::tempdir().unwrap();
-    let (_front, address) = nginx(dir.path(), rig.address).await;
+async fn rig() -> Rig {
+    Rig::with(Upstream::start(echo), "[limits]\nheader-timeout = \"5s\"").await
+}
+
+/// Sends everything through a front.
+async fn pass(upstream: &Upstream, address: SocketAddr) {
     bystander(address, 0).await.unwrap();
     let odd = corpus::conforming::cases();
     let hostile = corpus::malformed()
@@ -131,7 +163,7 @@ async fn nothing_gets_past_two_parsers_or_to_another_client() {
     let odd = odd.into_iter().map(|(name, bytes, _)| (name.to_owned(), bytes));
     let mut wrong = Vec::new();
     for (nth, (name, bytes)) in hostile.chain(odd).enumerate() {
-        let before = rig.upstream.received().len();
+        let before = upstream.received().len();
         let mut connection = Connection::open(address).await;
         connection.send(&[&bytes[..], &fill(BEHIND)].concat()).await;
         // The smuggler stays; another client comes, over the same connection between nginx and the proxy.
@@ -139,7 +171,7 @@ async fn nothing_gets_past_two_parsers_or_to_another_client() {
         if let Err(got) = bystander(address, nth + 1).await {
             wrong.push(format!("{name}: the next client got {got:.300}"));
         }
-        for seen in rig.upstream.received().iter().skip(before) {
+        for seen in upstream.received().iter().skip(before) {
             if !allowed(seen) {
                 wrong.push(format!(
                     "{name}: reached the upstream: {:.600}",
@@ -149,4 +181,30 @@ async fn nothing_gets_past_two_parsers_or_to_another_client() {
         }
     }
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_gets_past_nginx_or_to_another_client() {
+    let (rig, dir) = (rig().await, tempfile::tempdir().unwrap());
+    let (_front, address) = nginx(dir.path(), rig.address).await;
+    pass(&rig.upstream, address).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_gets_past_haproxy_or_to_another_client() {
+    let (rig, dir) = (rig().await, tempfile::tempdir().unwrap());
+    let (_front, address) = haproxy(dir.path(), rig.address, "").await;
+    pass(&rig.upstream, address).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_gets_past_haproxy_that_speaks_http2_to_us() {
+    // All clients are streams of one connection: what one of them breaks is its own. A proxy in front is a trusted peer.
+    let upstream = Upstream::start(echo);
+    let (dir, path) = folder(&upstream.url()).await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("trusted-peers = [\"127.0.0.1\"]\n{text}")).unwrap();
+    let running = Running::start(&path, &[]);
+    let (_front, address) = haproxy(dir.path(), running.address, "proto h2").await;
+    pass(&upstream, address).await;
 }
