@@ -52,7 +52,7 @@ pub(super) async fn serve<S: Stream>(
     let conn = conn.multiplexed();
     let mut pace = pace.of(Arc::clone(&conn));
     let streams = Streams::new(conn.opened(), limits.write_stall);
-    let trusted = proxy.peers.trusts(conn.peer().address());
+    let trusted = tuned.peers.trusts(conn.peer().address());
     let crowd = if trusted { CROWD } else { 1 };
     let resets = RESETS.saturating_mul(usize::from(crowd));
     let io = Framed::new(
