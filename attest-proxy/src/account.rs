@@ -451,6 +451,9 @@ impl Account {
         if self.decided.is_none() {
             metrics.abandoned();
         }
+        if self.decided.is_some() && self.refusal.is_none() {
+            metrics.answer_ended(self.broken, self.complete);
+        }
         metrics.finished(self.route, took, self.first, self.bytes, self.tokens);
         log::access(self, took);
         if let (Some(recording), Some(tracer)) = (&self.recording, &self.told.tracer) {

@@ -69,7 +69,12 @@ pub async fn run(settings: &Settings) -> Vec<Finding> {
     if let Some(tls) = &settings.upstreams.tls {
         findings.push(finding("upstream tls", Ok(tls.ca.display().to_string())));
     }
-    let upstream = Upstream::new(&settings.upstreams, trust, &settings.limits);
+    let upstream = Upstream::new(
+        &settings.upstreams,
+        trust,
+        crate::metrics::Metrics::default().waits(),
+        &settings.limits,
+    );
     let found = upstream.round().await;
     if found.is_empty() {
         findings.push(finding("upstream", Err("no name has an address".into())));

@@ -125,7 +125,7 @@ impl Server {
             follow,
             meters,
             replays: Replays::new(start, REPLAY_CAPACITY),
-            upstream: Upstream::new(&settings.upstreams, trust, &settings.limits),
+            upstream: Upstream::new(&settings.upstreams, trust, metrics.waits(), &settings.limits),
             bodies: Budget::new(settings.limits.body_memory),
             tuned: ArcSwap::from_pointee(settings.tunable()),
             metrics,

@@ -36,7 +36,7 @@ use crate::{
     receive::receive,
     respond::{self, Body},
     routes::{Class, Forward},
-    upstream::{Upstream, Waited},
+    upstream::Upstream,
     wire::Conn,
 };
 
@@ -331,9 +331,6 @@ impl Proxy {
             // Whoever may be used no longer waits no longer, and nobody works for it.
             () = lease.over() => return Err(unusable(who)),
         };
-        if let Some(Waited(waited)) = response.extensions().get() {
-            self.metrics.queued(*waited);
-        }
         // The upstream took its time. Who was suspended meanwhile is refused while a refusal can still be said; later the lease
         // can only cut the answer off.
         if !footing.holds(&self.follow.last_view(), self.clock.now()) {

@@ -361,7 +361,7 @@ async fn a_device_that_asks_for_much_does_not_keep_others_waiting() {
         .await
         .text();
     for line in [
-        "attest_proxy_queue_wait_seconds_count 6",
+        "attest_proxy_queue_wait_seconds_count{end=\"served\"} 6",
         "attest_proxy_upstream_servers{standing=\"well\"} 1",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");

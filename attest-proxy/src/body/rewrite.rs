@@ -20,6 +20,8 @@ use super::{
 
 /// From so many keys on, an object's keys are looked up by hash instead of one by one.
 const MANY_KEYS: usize = 24;
+/// The most keys of one object and those around it: they are remembered, and no budget counts them.
+const MAX_KEYS: usize = 65_536;
 
 /// A body in our own serialisation, within the rules.
 #[derive(Debug)]
@@ -311,6 +313,9 @@ impl<'de> State<'de, '_> {
         many: &mut Option<HashSet<Cow<'de, str>>>,
         first: bool,
     ) -> Result<usize, E> {
+        if self.keys.len() >= MAX_KEYS {
+            return Err(E::custom("more keys than anybody needs"));
+        }
         let before = self.keys.get(base..).unwrap_or_default();
         let new = match many {
             None if before.len() < MANY_KEYS => !before.contains(&key),
@@ -529,6 +534,17 @@ mod tests {
             text(r#"{ "z" : 1 , "\u0061" : [ 1 , 2 ] }"#).unwrap(),
             r#"{"z":1,"a":[1,2]}"#
         );
+    }
+
+    #[test]
+    fn keys_are_bounded_in_number() {
+        let keys = |n: usize| {
+            let all: Vec<_> = (0..n).map(|k| format!("\"k{k}\":0")).collect();
+            format!("{{{}}}", all.join(","))
+        };
+        // One more is around them.
+        assert!(text(&keys(MAX_KEYS - 1)).is_ok());
+        assert!(text(&keys(MAX_KEYS)).unwrap_err().contains("more keys"));
     }
 
     #[test]

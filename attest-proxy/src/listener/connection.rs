@@ -22,6 +22,7 @@ use super::{
     proxy_header::{self, Announced, ReadError},
 };
 use crate::{
+    metrics::Cut,
     service::Proxy,
     tls::{self, Acceptor},
     wire::{Conn, Guarded, Peer},
@@ -87,9 +88,15 @@ async fn announced(mut stream: TcpStream, peer: Peer, shared: &Shared) -> Option
         Ok(Err(ReadError::Header(error))) => {
             let peer = peer.address();
             tracing::warn!(target: "server", %peer, %error, "a connection that should begin with a PROXY header does not");
+            proxy.metrics.cut(Cut::ProxyHeader);
             None
         }
-        Ok(Err(ReadError::Io(_))) | Err(_) => None,
+        // It left.
+        Ok(Err(ReadError::Io(_))) => None,
+        Err(_) => {
+            proxy.metrics.cut(Cut::ProxyHeader);
+            None
+        }
     }
 }
 
@@ -126,7 +133,11 @@ async fn handshake(stream: TcpStream, tls: Arc<Acceptor>, shared: &Shared) -> Op
         drop(turn);
         Some(stream)
     };
-    timeout(patience, shaken).await.ok()?
+    let shaken = timeout(patience, shaken).await.ok().flatten();
+    if shaken.is_none() {
+        shared.proxy.metrics.cut(Cut::Handshake);
+    }
+    shaken
 }
 
 /// Turns, as many as the settings say at the moment.

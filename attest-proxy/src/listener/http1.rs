@@ -21,6 +21,7 @@ use super::{
     pace::{Event, Pace},
 };
 use crate::{
+    metrics::Cut,
     service::Proxy,
     wire::{Conn, Guarded},
 };
@@ -61,7 +62,10 @@ pub(super) async fn wait<S: Stream>(
             if let Poll::Ready(read) = io.poll_wake(cx) {
                 return Poll::Ready(read.is_ok());
             }
-            pace.poll(cx, &proxy.tuned.load().limits, false).map(|_| false)
+            pace.poll(cx, &proxy.tuned.load().limits, false).map(|event| {
+                cut(proxy, event);
+                false
+            })
         });
         if !woken.await {
             let _ = timeout(FAREWELL, io.shutdown()).await;
@@ -96,13 +100,19 @@ pub(super) async fn serve<S: Stream>(
     let quiet = poll_fn(|cx| {
         loop {
             // Errors are the client's: it left, or its bytes are no HTTP, which hyper has answered.
-            if pin!(&mut served).poll(cx).is_ready() {
+            if let Poll::Ready(ended) = pin!(&mut served).poll(cx) {
+                if ended.is_err_and(|error| error.is_parse()) {
+                    proxy.metrics.cut(Cut::Malformed);
+                }
                 return Poll::Ready(false);
             }
             let aside = !pace.finishing();
             match pace.poll(cx, &proxy.tuned.load().limits, aside) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Event::Overdue(_)) => return Poll::Ready(false),
+                Poll::Ready(event @ Event::Overdue(_)) => {
+                    cut(proxy, event);
+                    return Poll::Ready(false);
+                }
                 Poll::Ready(Event::Finish) => Pin::new(&mut served).graceful_shutdown(),
                 Poll::Ready(Event::Quiet) => return Poll::Ready(true),
             }
@@ -116,4 +126,11 @@ pub(super) async fn serve<S: Stream>(
     let mut io = parts.io.into_inner();
     io.give_back(&parts.read_buf);
     Some(io)
+}
+
+/// Counts what ended a connection.
+fn cut(proxy: &Proxy, event: Event) {
+    if let Event::Overdue(overdue) = event {
+        proxy.metrics.cut(overdue.into());
+    }
 }

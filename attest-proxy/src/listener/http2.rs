@@ -19,6 +19,7 @@ use super::{
     streams::Streams,
 };
 use crate::{
+    metrics::Cut,
     service::Proxy,
     wire::{Conn, Framed, Overdue},
 };
@@ -51,7 +52,7 @@ pub(super) async fn serve<S: Stream>(
     let limits = &tuned.limits;
     let conn = conn.multiplexed();
     let mut pace = pace.of(Arc::clone(&conn));
-    let streams = Streams::new(conn.opened(), limits.write_stall);
+    let streams = Streams::new(conn.opened(), limits.write_stall, Arc::clone(&proxy.metrics));
     let trusted = tuned.peers.trusts(conn.peer().address());
     let crowd = if trusted { CROWD } else { 1 };
     let resets = RESETS.saturating_mul(usize::from(crowd));
@@ -92,13 +93,19 @@ pub(super) async fn serve<S: Stream>(
             loop {
                 // Errors are the client's.
                 if served.as_mut().poll(cx).is_ready() {
+                    if conn.violation().is_some() {
+                        proxy.metrics.cut(Cut::Flood);
+                    }
                     return Poll::Ready(true);
                 }
                 // One that was told to go is looked at when nothing runs on it: a client that is gone never says that it heard.
                 let aside = pace.finishing();
                 match pace.poll(cx, &proxy.tuned.load().limits, aside) {
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Event::Overdue(overdue)) => return Poll::Ready(overdue != Overdue::Idle),
+                    Poll::Ready(Event::Overdue(overdue)) => {
+                        proxy.metrics.cut(overdue.into());
+                        return Poll::Ready(overdue != Overdue::Idle);
+                    }
                     Poll::Ready(Event::Finish) => served.as_mut().graceful_shutdown(),
                     Poll::Ready(Event::Quiet) => return Poll::Ready(false),
                 }

@@ -23,13 +23,18 @@ use hyper::{
 };
 use tokio::time::{Sleep, sleep_until};
 
-use crate::{respond::Body, upstream::StreamError};
+use crate::{
+    metrics::{Cut, Metrics},
+    respond::Body,
+    upstream::StreamError,
+};
 
 /// Runs the streams of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
     opened: Instant,
     patience: Duration,
+    metrics: Arc<Metrics>,
     /// The flow of the stream that hyper opens at this moment: it calls the service, then this executor, and nothing
     /// in between.
     next: Arc<Mutex<Option<Arc<Flow>>>>,
@@ -51,10 +56,11 @@ pub(super) struct Watched {
 }
 
 impl Streams {
-    pub(super) fn new(opened: Instant, patience: Duration) -> Self {
+    pub(super) fn new(opened: Instant, patience: Duration, metrics: Arc<Metrics>) -> Self {
         Self {
             opened,
             patience,
+            metrics,
             next: Arc::default(),
         }
     }
@@ -80,7 +86,7 @@ impl Streams {
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         let flow = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (opened, patience) = (self.opened, self.patience);
+        let (opened, patience, metrics) = (self.opened, self.patience, Arc::clone(&self.metrics));
         tokio::spawn(async move {
             let mut stream = pin!(stream);
             let mut timer: Option<Pin<Box<Sleep>>> = None;
@@ -101,6 +107,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
                         return Poll::Pending;
                     }
                     if end <= Instant::now() {
+                        metrics.cut(Cut::StreamStall);
                         return Poll::Ready(());
                     }
                 }

@@ -21,10 +21,12 @@ use super::{
     queue::{FairQueue, QueueLimits, Ticket},
     server::Server,
 };
+use crate::metrics::Waits;
 
 #[derive(Debug)]
 pub(super) struct Gate {
     state: Mutex<State>,
+    waits: Arc<Waits>,
     /// Requests in flight that run no model, and how many may.
     light: AtomicUsize,
     max_light: AtomicUsize,
@@ -53,7 +55,32 @@ pub(super) struct Permit {
     device: Option<DeviceId>,
     /// Whether it is known what the server made of it.
     settled: bool,
-    waited: Option<Duration>,
+}
+
+/// What a request that waited got in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitEnd {
+    /// A place.
+    Served,
+    /// A refusal.
+    Refused,
+    /// Nothing any more: its client left, or its device may be used no longer.
+    Left,
+}
+
+impl WaitEnd {
+    /// Each of them, as they are numbered.
+    pub const ALL: [Self; 3] = [Self::Served, Self::Refused, Self::Left];
+
+    /// One word for metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Refused => "refused",
+            Self::Left => "left",
+        }
+    }
 }
 
 /// A place in the queue. Dropped, it is given up, and so is what was granted meanwhile.
@@ -62,6 +89,8 @@ struct Waiting<'a> {
     device: &'a DeviceId,
     ticket: Ticket,
     granted: Option<oneshot::Receiver<Arc<Server>>>,
+    since: Instant,
+    end: WaitEnd,
 }
 
 impl Gate {
@@ -69,6 +98,7 @@ impl Gate {
         servers: Vec<Arc<Server>>,
         queue: QueueLimits,
         wait: Duration,
+        waits: Arc<Waits>,
         max_light: usize,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -77,6 +107,7 @@ impl Gate {
                 servers,
                 queue: FairQueue::new(queue),
             }),
+            waits,
             light: AtomicUsize::new(0),
             max_light: AtomicUsize::new(max_light),
         })
@@ -102,6 +133,8 @@ impl Gate {
                         device: ask.device,
                         ticket,
                         granted: Some(granted),
+                        since: Instant::now(),
+                        end: WaitEnd::Left,
                     };
                     (waiting, patience)
                 }
@@ -110,13 +143,13 @@ impl Gate {
         let Some(granted) = waiting.granted.as_mut() else {
             return Err(UpstreamError::NoServer);
         };
-        let since = Instant::now();
-        match timeout(patience, granted).await {
+        let answered = timeout(patience, granted).await;
+        waiting.end = WaitEnd::Refused;
+        match answered {
             Ok(Ok(server)) => {
                 waiting.granted = None;
-                let mut permit = self.permit(server, Some(ask.device));
-                permit.waited = Some(since.elapsed());
-                Ok(permit)
+                waiting.end = WaitEnd::Served;
+                Ok(self.permit(server, Some(ask.device)))
             }
             Ok(Err(_)) => Err(UpstreamError::NoServer),
             Err(_) => {
@@ -213,7 +246,6 @@ impl Gate {
             server,
             device: device.cloned(),
             settled: false,
-            waited: None,
         }
     }
 
@@ -305,11 +337,6 @@ impl Permit {
         &self.server
     }
 
-    /// How long it was waited for, if it was.
-    pub(super) const fn waited(&self) -> Option<Duration> {
-        self.waited
-    }
-
     /// The server answered.
     pub(super) fn answered(&mut self) {
         self.settled = true;
@@ -339,6 +366,9 @@ impl Drop for Permit {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
+        if let Some(histogram) = self.gate.waits.get(self.end as usize) {
+            histogram.observe(self.since.elapsed());
+        }
         let Some(mut granted) = self.granted.take() else {
             return;
         };

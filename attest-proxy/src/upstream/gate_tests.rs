@@ -32,7 +32,13 @@ fn gate(places: &[usize]) -> Arc<Gate> {
         per_device: 4,
         per_device_bytes: 1000,
     };
-    Gate::new(servers(places), limits, Duration::from_millis(300), 2)
+    Gate::new(
+        servers(places),
+        limits,
+        Duration::from_millis(300),
+        Arc::clone(crate::metrics::Metrics::default().waits()),
+        2,
+    )
 }
 
 fn id(device: &str) -> DeviceId {

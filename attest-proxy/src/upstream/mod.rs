@@ -42,6 +42,7 @@ use protocol::Refusal;
 use tokio::{task::JoinSet, time::timeout};
 
 pub use form::Dialect;
+pub use gate::WaitEnd;
 pub use health::Standing;
 pub use observe::{End, Observe};
 pub use queue::{QueueFull, QueueLimits};
@@ -52,6 +53,7 @@ pub use tls::{Trust, UpstreamTlsError};
 use crate::{
     config::{Limits, UpstreamServer, Upstreams},
     follow::chain,
+    metrics::Waits,
 };
 use form::Form;
 use gate::{Gate, Permit};
@@ -167,10 +169,6 @@ pub struct UpstreamGauges {
     pub retries: u64,
 }
 
-/// How long a request waited for its place: an extension of its answer, where it had to wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waited(pub Duration);
-
 /// The model servers.
 #[derive(Debug)]
 pub struct Upstream {
@@ -189,9 +187,10 @@ struct Tuned {
 }
 
 impl Upstream {
-    /// Servers that are not connected yet. `trust`: whom to believe of those that are reached by TLS.
+    /// Servers that are not connected yet. `trust`: whom to believe of those that are reached by TLS; `waits`: where waiting in
+    /// the queue is counted.
     #[must_use]
-    pub fn new(upstreams: &Upstreams, trust: Trust, limits: &Limits) -> Self {
+    pub fn new(upstreams: &Upstreams, trust: Trust, waits: &Arc<Waits>, limits: &Limits) -> Self {
         let trust = Arc::new(trust);
         let servers = upstreams
             .servers
@@ -201,7 +200,13 @@ impl Upstream {
             .map(|spec| Server::new(spec, spec.url.address(), &trust, limits))
             .collect();
         Self {
-            gate: Gate::new(servers, upstreams.queue, upstreams.queue_wait, limits.streams),
+            gate: Gate::new(
+                servers,
+                upstreams.queue,
+                upstreams.queue_wait,
+                Arc::clone(waits),
+                limits.streams,
+            ),
             trust,
             tuned: ArcSwap::from_pointee(Tuned {
                 specs: upstreams.servers.clone(),
@@ -432,10 +437,7 @@ impl Upstream {
         permit: Permit,
         (response, link): (Response<Incoming>, Link),
     ) -> Response<Stream> {
-        let (mut parts, body) = response.into_parts();
-        if let Some(waited) = permit.waited() {
-            parts.extensions.insert(Waited(waited));
-        }
+        let (parts, body) = response.into_parts();
         let form = Form::of(ask.dialect, &parts.headers);
         let stream = Stream::new(body, link, permit, self.tuned.load().limits.chunk_timeout, form);
         Response::from_parts(parts, stream)
