@@ -67,6 +67,7 @@ impl Reloader {
             watch_end(proxy, &acceptor);
             self.tls.store(Some(Arc::new(acceptor)));
         }
+        // Before the servers: new ones are to be believed by it.
         if new.upstreams.tls.is_some() {
             proxy.upstream.renew(trust);
         }

@@ -337,8 +337,7 @@ async fn what_cannot_change_is_named_and_stays() {
     assert_eq!(bench.metric(waiting).await, "0");
     let changed = bench
         .text
-        .replace("https://llm.demo.example", "https://other.example")
-        .replace(&bench.upstream.url(), "http://127.0.0.1:9");
+        .replace("https://llm.demo.example", "https://other.example");
     assert_ne!(changed, bench.text);
     let limits = "[limits]\nbody-bytes = \"4KiB\"\nbody-memory = \"8KiB\"\n";
     bench
@@ -346,7 +345,7 @@ async fn what_cannot_change_is_named_and_stays() {
             "registry-snapshot = {{ file = \"kept\" }}\n{changed}\n{limits}"
         ))
         .await;
-    assert_eq!(bench.metric(waiting).await, "3");
+    assert_eq!(bench.metric(waiting).await, "2");
     let challenge = ask(
         bench.running.address,
         "GET",
@@ -356,7 +355,7 @@ async fn what_cannot_change_is_named_and_stays() {
     )
     .await;
     assert_eq!(challenge.json()["audience"], "https://llm.demo.example");
-    // The model server of before answers, under the bounds of now.
+    // The rest was taken.
     assert_eq!(bench.generate(100).await.status, 200);
     assert_eq!(bench.generate(6000).await.status, 413);
     bench.with("", "").await;
@@ -368,7 +367,7 @@ async fn what_cannot_change_is_named_and_stays() {
         .collect();
     assert_eq!(told.len(), 1, "{log}");
     assert!(
-        told[0].contains("\"keys\":\"audience, registry-snapshot, upstreams\""),
+        told[0].contains("\"keys\":\"audience, registry-snapshot\""),
         "{}",
         told[0]
     );
@@ -420,4 +419,68 @@ fn id_of(config: &str) -> String {
         .next()
         .unwrap()
         .to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn model_servers_come_and_go_and_running_answers_stay() {
+    let held = Gate::closed();
+    let until = held.clone();
+    let first = Upstream::start(move |request| match request.target.as_str() {
+        "/api/generate" => Reply::raw(vec![
+            Step::Wait(until.clone()),
+            Step::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"from\":\"old\"}".to_vec()),
+        ]),
+        _ => Reply::json(200, "{}"),
+    });
+    let second = Upstream::json(r#"{"from":"new"}"#);
+    let (_dir, path) = folder(&first.url()).await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    let bench = Bench {
+        running: Running::start(&path, &["--log", "json"]),
+        path,
+        text,
+        upstream: first,
+        _dir,
+    };
+    let mut old = Connection::open(bench.running.address).await;
+    old.send(&request("POST", "/api/generate", &psk("plain"), &body(10)))
+        .await;
+    for _ in 0..300 {
+        if bench.metric("attest_proxy_upstream_requests_in_flight").await == "1" {
+            break;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    // Another one alone: what is asked from now on goes there.
+    let moved = bench.text.replace(&bench.upstream.url(), &second.url());
+    bench.hup(&moved).await;
+    assert_eq!(bench.generate(10).await.text(), r#"{"from":"new"}"#);
+    held.open();
+    assert_eq!(old.answer("POST").await.unwrap().text(), r#"{"from":"old"}"#);
+    // Both of them, asked in rounds, of which there were none before.
+    let one = format!("upstream = \"{}\"", bench.upstream.url());
+    assert!(bench.text.contains(&one), "{}", bench.text);
+    let both = bench.text.replace(&one, "upstream-poll = \"100ms\"");
+    let tables =
+        [&bench.upstream, &second].map(|server| format!("\n[[upstreams]]\nurl = \"{}\"\n", server.url()));
+    bench.hup(&format!("{both}{}", tables.concat())).await;
+    let well = "attest_proxy_upstream_servers{standing=\"well\"}";
+    assert_eq!(bench.metric(well).await, "2");
+    let asked = |server: &Upstream| server.received().iter().any(|one| one.target == "/api/tags");
+    for _ in 0..300 {
+        if asked(&bench.upstream) && asked(&second) {
+            break;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(asked(&bench.upstream) && asked(&second), "no round");
+    // One that is gone is asked nothing more.
+    bench.hup(&moved).await;
+    assert_eq!(bench.metric(well).await, "1");
+    sleep(Duration::from_millis(300)).await;
+    let before = bench.upstream.received().len();
+    sleep(Duration::from_millis(400)).await;
+    assert_eq!(bench.upstream.received().len(), before);
+    assert_eq!(bench.generate(10).await.text(), r#"{"from":"new"}"#);
+    bench.end();
 }

@@ -1,6 +1,6 @@
 //! What of a configuration follows SIGHUP, and what stays until the process is started again.
 //!
-//! Owns: the split. [`Tunable`] is what requests and connections look up each time; the model servers' part has its own hook
+//! Owns: the split. [`Tunable`] is what requests and connections look up each time; the model servers have their own hook
 //! (`Upstream::tune`), keys and certificates are read again by whoever owns them. Everything else is named here, so that a
 //! change of it is told to the operator and not passed over.
 
@@ -31,13 +31,6 @@ impl Settings {
     /// The keys in which `new` differs from `self` and that a running process does not take up.
     #[must_use]
     pub fn fixed(&self, new: &Self) -> Vec<&'static str> {
-        let urls = |settings: &Self| -> Vec<_> {
-            let servers = settings.upstreams.servers.iter();
-            servers
-                .map(|server| (server.url.clone(), server.each_address, server.tls_name.clone()))
-                .collect()
-        };
-        let polls = |settings: &Self| settings.upstreams.poll.is_some();
         [
             ("listen", self.listen != new.listen),
             ("operator-listen", self.operator_listen != new.operator_listen),
@@ -51,7 +44,6 @@ impl Settings {
                 "registry-snapshot",
                 self.registry_snapshot != new.registry_snapshot,
             ),
-            ("upstreams", urls(self) != urls(new) || polls(self) != polls(new)),
             ("tls", self.tls.is_some() != new.tls.is_some()),
             ("audit", self.audit != new.audit),
             ("traces", self.traces != new.traces),
@@ -103,7 +95,6 @@ mod tests {
                 "# [registry-snapshot]\n# file",
                 "[registry-snapshot]\nfile",
             ),
-            ("upstreams", "127.0.0.1:11434", "127.0.0.1:11435"),
             ("tls", "[limits]", tls),
             ("audit", "# [audit]\n# file", "[audit]\nfile"),
             ("traces", "# [traces]\n# endpoint", "[traces]\nendpoint"),
@@ -117,6 +108,7 @@ mod tests {
             ("# http2 = true", "http2 = false"),
             ("# connections = 4096", "connections = 5"),
             ("# length = 256", "length = 3"),
+            ("127.0.0.1:11434", "127.0.0.1:11435"),
             ("# streams = 1024", "streams = 3"),
             ("id = \"k1\"", "id = \"k2\""),
             ("# log-level = \"info\"", "log-level = \"warn\""),

@@ -26,7 +26,7 @@ mod tls;
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -39,7 +39,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use protocol::Refusal;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
 pub use form::Dialect;
 pub use gate::WaitEnd;
@@ -175,6 +175,9 @@ pub struct Upstream {
     gate: Arc<Gate>,
     trust: Arc<Trust>,
     tuned: ArcSwap<Tuned>,
+    /// Held while the list of servers is changed, so that a round of before undoes no change.
+    changing: Mutex<()>,
+    retuned: Notify,
     retries: AtomicU64,
 }
 
@@ -213,37 +216,39 @@ impl Upstream {
                 limits: limits.clone(),
                 poll: upstreams.poll,
             }),
+            changing: Mutex::new(()),
+            retuned: Notify::new(),
             retries: AtomicU64::new(0),
         }
     }
 
-    /// Takes up other bounds, places and weights for the same servers; others are not taken up. What runs or waits stays.
+    /// Takes up other servers, bounds, places and weights. What runs or waits stays, also on a server that is gone; one that is
+    /// there before and after keeps what is known of it.
     pub fn tune(&self, upstreams: &Upstreams, limits: &Limits) {
-        let mut specs = self.tuned.load().specs.clone();
-        for spec in &mut specs {
-            let same = |new: &&UpstreamServer| new.url == spec.url;
-            if let Some(new) = upstreams.servers.iter().find(same) {
-                (spec.weight, spec.places) = (new.weight, new.places);
-            }
-        }
-        for server in self.gate.servers() {
-            if let Some(spec) = specs.iter().find(|spec| server.is_of(spec)) {
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.gate.servers();
+        let mut servers = Vec::new();
+        for spec in &upstreams.servers {
+            let known = before.iter().filter(|server| server.stands_for(spec));
+            let known: Vec<_> = known.cloned().collect();
+            for server in &known {
                 server.tune(spec, limits);
             }
+            // What the addresses of a name are is known after the next round.
+            if known.is_empty() && !spec.each_address {
+                servers.push(Server::new(spec, spec.url.address(), &self.trust, limits));
+            }
+            servers.extend(known);
         }
+        self.gate.replace(servers);
         self.gate
             .tune(upstreams.queue, upstreams.queue_wait, limits.streams);
-        let poll = self
-            .tuned
-            .load()
-            .poll
-            .and(upstreams.poll)
-            .or(self.tuned.load().poll);
         self.tuned.store(Arc::new(Tuned {
-            specs,
+            specs: upstreams.servers.clone(),
             limits: limits.clone(),
-            poll,
+            poll: upstreams.poll,
         }));
+        self.retuned.notify_one();
     }
 
     /// Believes others from now on. What runs ends as it began; connections that are idle are not used again.

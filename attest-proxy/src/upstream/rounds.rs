@@ -3,7 +3,11 @@
 //! Owns: the rounds (`upstream-poll`), what a server is asked in one, and which addresses a name stands for at the
 //! moment. A server that does not answer in time holds nobody up but the next round.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
@@ -31,11 +35,16 @@ impl Upstream {
     /// Asks every server again and again; does not end. One server alone is not asked: there is nothing to choose.
     pub async fn watch(&self) {
         loop {
-            let Some(every) = self.tuned.load().poll else {
-                return std::future::pending().await;
+            let every = self.tuned.load().poll;
+            let Some(every) = every else {
+                self.retuned.notified().await;
+                continue;
             };
             self.round().await;
-            sleep(every).await;
+            tokio::select! {
+                () = sleep(every) => {}
+                () = self.retuned.notified() => {}
+            }
         }
     }
 
@@ -104,7 +113,10 @@ impl Upstream {
         for server in had.difference(&have) {
             tracing::info!(target: "upstream", server, "a server is no longer there");
         }
-        self.gate.replace(now);
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&tuned, &self.tuned.load_full()) {
+            self.gate.replace(now);
+        }
     }
 }
 

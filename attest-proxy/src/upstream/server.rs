@@ -13,6 +13,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
+use rustls::pki_types::ServerName;
 
 use super::{
     health::{Health, Standing},
@@ -26,7 +27,7 @@ use crate::config::{Limits, UpstreamServer};
 #[derive(Debug)]
 pub(super) struct Server {
     name: Box<str>,
-    secure: bool,
+    tls_name: Option<ServerName<'static>>,
     /// Its URL in the configuration, which several servers may share.
     of: Box<str>,
     host: HeaderValue,
@@ -70,7 +71,7 @@ impl Server {
             .map(|name| Secure::new(name.clone(), trust));
         Arc::new(Self {
             name: address.into(),
-            secure: secure.is_some(),
+            tls_name: spec.tls_name.clone(),
             of: spec.url.to_string().into(),
             // An authority that parsed is a header value; were it not, the upstream would refuse every request.
             host: HeaderValue::from_str(spec.url.authority()).unwrap_or(HeaderValue::from_static("upstream")),
@@ -102,13 +103,20 @@ impl Server {
 
     /// `http://address:port`, or `https`.
     pub(super) fn url(&self) -> String {
-        let scheme = if self.secure { "https" } else { "http" };
+        let scheme = if self.tls_name.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.name)
     }
 
     /// Whether it is one of those that `spec` stands for.
     pub(super) fn is_of(&self, spec: &UpstreamServer) -> bool {
         *self.of == *spec.url.to_string()
+    }
+
+    /// Whether it may stay where `spec` is: also reached in the same way, under the same name.
+    pub(super) fn stands_for(&self, spec: &UpstreamServer) -> bool {
+        self.is_of(spec)
+            && self.tls_name == spec.tls_name
+            && (spec.each_address || self.name() == spec.url.address())
     }
 
     /// What goes into the `Host` header.
