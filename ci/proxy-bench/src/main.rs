@@ -20,6 +20,7 @@ mod cores;
 mod credentials;
 #[path = "../../../attest-proxy/tests/common/forge.rs"]
 mod forge;
+mod hold;
 mod load;
 mod memory;
 mod message;
@@ -46,6 +47,8 @@ struct Args {
 enum Task {
     /// Measures and prints one JSON object.
     Run(Options),
+    /// Starts one of them behind a backend and keeps it up until it is killed: for a profiler, and a load of its own.
+    Hold(Options),
     /// The bare hyper proxy, one of those that are measured.
     Bare {
         /// Where it listens.
@@ -89,6 +92,7 @@ fn main() {
             let measured = rounds::run(&options);
             println!("{}", serde_json::to_string(&measured).unwrap());
         }
+        Task::Hold(options) => hold::run(&options),
         Task::Bare {
             listen,
             upstream,
