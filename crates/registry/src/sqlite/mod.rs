@@ -3,10 +3,11 @@
 //! Owns: the file (mode 0600, write-ahead log, every commit synced) and one connection for calls; a watch has its own.
 //! Refuses: a file that others may write, a database that is not a registry, a newer schema; and to call done what went
 //! into a file that was deleted or replaced meanwhile.
-//! Calls block, so they run on tokio's blocking threads, one at a time. Several processes may share the file on one
+//! Calls block, so they run on tokio's blocking threads, one at a time; commits that come together are synced together. Several processes may share the file on one
 //! machine; never put it on a network file system.
 
 mod file;
+mod group;
 mod watch;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use rusqlite::{
-    Connection, OptionalExtension as _, TransactionBehavior, params,
+    Connection, OptionalExtension as _,
     types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef},
 };
 
@@ -35,6 +36,7 @@ const LIST: &str =
 #[derive(Debug)]
 pub(crate) struct SqliteStore {
     opened: Arc<Mutex<Opened>>,
+    commits: Arc<group::Queue>,
     path: PathBuf,
     call_timeout: Duration,
     alive_every: Duration,
@@ -50,6 +52,7 @@ impl SqliteStore {
         let opened = opened.await.map_err(Unavailable::failed)??;
         Ok(Self {
             opened: Arc::new(Mutex::new(opened)),
+            commits: Arc::default(),
             path,
             call_timeout: options.call_timeout,
             alive_every: options.alive_every,
@@ -63,21 +66,29 @@ impl SqliteStore {
         run: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let (opened, path, busy) = (Arc::clone(&self.opened), self.path.clone(), self.call_timeout);
-        let done = tokio::task::spawn_blocking(move || {
-            // A panic elsewhere rolled its transaction back: the connection is sound.
-            let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
-            let result = opened.is_at(&path).then(|| run(&mut opened.connection));
-            match result {
-                Some(result) if opened.is_at(&path) => result.map_err(|e| unavailable(e, busy)),
-                _ => {
-                    if let Ok(anew) = file::open(&path, busy, Absent::Refuse) {
-                        *opened = anew;
-                    }
-                    Err(Unavailable::failed(Replaced(path)))
-                }
-            }
-        });
+        let done = tokio::task::spawn_blocking(move || locked(&opened, &path, busy, run));
         done.await.map_err(Unavailable::failed)?
+    }
+}
+
+/// Runs `run` on the file, if it is the one that was opened, before and after.
+fn locked<T>(
+    opened: &Mutex<Opened>,
+    path: &Path,
+    busy: Duration,
+    run: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+) -> Result<T, Unavailable> {
+    // A panic elsewhere rolled its transaction back: the connection is sound.
+    let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = opened.is_at(path).then(|| run(&mut opened.connection));
+    match result {
+        Some(result) if opened.is_at(path) => result.map_err(|e| unavailable(e, busy)),
+        _ => {
+            if let Ok(anew) = file::open(path, busy, Absent::Refuse) {
+                *opened = anew;
+            }
+            Err(Unavailable::failed(Replaced(path.to_owned())))
+        }
     }
 }
 
@@ -94,7 +105,12 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, guards: Vec<Guard>, puts: Vec<Put>) -> Result<Commit, Unavailable> {
-        self.call(move |c| commit(c, &guards, &puts)).await
+        let (opened, path, busy) = (Arc::clone(&self.opened), self.path.clone(), self.call_timeout);
+        self.commits
+            .commit(guards, puts, move |wanted| {
+                locked(&opened, &path, busy, |c| group::write(c, wanted))
+            })
+            .await
     }
 
     async fn watch(&self, prefix: &str) -> Result<Changes, ReadError> {
@@ -130,29 +146,6 @@ fn list(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<Row>> {
         Ok((row.get(0)?, stored))
     })?;
     rows.collect()
-}
-
-fn commit(connection: &mut Connection, guards: &[Guard], puts: &[Put]) -> rusqlite::Result<Commit> {
-    // Immediate: a reader that turns into a writer would fail when another wrote in between.
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let found = guards
-        .iter()
-        .map(|guard| get(&transaction, guard.key()))
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    let hold = |(guard, stored): (&Guard, &Option<Stored>)| guard.holds(stored.as_ref().map(|s| s.revision));
-    if !guards.iter().zip(&found).all(hold) {
-        return Ok(Commit::Conflict(found));
-    }
-    let revision: Revision = transaction
-        .prepare_cached("UPDATE head SET revision = revision + 1 RETURNING revision")?
-        .query_row([], |row| row.get(0))?;
-    for Put { key, value } in puts {
-        transaction
-            .prepare_cached("INSERT OR REPLACE INTO records (key, value, revision) VALUES (?1, ?2, ?3)")?
-            .execute(params![key, value, revision])?;
-    }
-    transaction.commit()?;
-    Ok(Commit::Done(revision))
 }
 
 // SQLite's integers have a sign, ours have none.

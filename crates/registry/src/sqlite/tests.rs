@@ -289,3 +289,64 @@ async fn a_file_that_goes_during_a_commit_is_told() {
     });
     told_as_replaced(done.await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_that_come_together_have_each_its_own_guards_and_revision() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(&dir).await.unwrap());
+    // Forty that are independent, and forty that all want to be the first to make the same key.
+    let tasks: Vec<_> = (0..80)
+        .map(|nth| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let key = if nth < 40 {
+                    format!("/own/{nth}")
+                } else {
+                    "/shared".to_owned()
+                };
+                let puts = vec![Put {
+                    key: key.clone(),
+                    value: nth.to_string().into(),
+                }];
+                store.commit(vec![Guard::Absent(key)], puts).await.unwrap()
+            })
+        })
+        .collect();
+    let mut revisions = Vec::new();
+    let mut lost = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Commit::Done(revision) => revisions.push(revision.get()),
+            Commit::Conflict(found) => {
+                assert!(found.iter().all(Option::is_some), "who lost sees what was faster");
+                lost += 1;
+            }
+        }
+    }
+    revisions.sort_unstable();
+    assert_eq!(revisions, (1..=41).collect::<Vec<_>>());
+    assert_eq!(lost, 39);
+    assert_eq!(store.list("/own/").await.unwrap().len(), 40);
+    // What was called done is there for whoever opens the file next.
+    let other = open(&dir).await.unwrap();
+    assert_eq!(other.list("/").await.unwrap().len(), 41);
+}
+
+#[tokio::test]
+async fn a_writer_that_panicked_leaves_the_queue_open() {
+    let queue = Arc::new(group::Queue::default());
+    let refused = queue.commit(Vec::new(), put("v"), |_| panic!("a bug")).await;
+    assert!(matches!(refused, Err(Unavailable::Failed(_))), "{refused:?}");
+    let failed = queue
+        .commit(Vec::new(), put("v"), |_| {
+            Err(Unavailable::TimedOut(Duration::from_secs(1)))
+        })
+        .await;
+    assert!(matches!(failed, Err(Unavailable::TimedOut(_))), "{failed:?}");
+    let done = queue
+        .commit(Vec::new(), put("v"), |wanted| {
+            Ok(wanted.iter().map(|_| Commit::Done(Revision::new(7))).collect())
+        })
+        .await;
+    assert!(matches!(done, Ok(Commit::Done(revision)) if revision.get() == 7));
+}
