@@ -8,6 +8,7 @@
 
 use std::{
     borrow::Cow,
+    fmt,
     net::IpAddr,
     sync::{
         Arc,
@@ -99,6 +100,19 @@ impl ProofKind {
     }
 }
 
+/// The number of a request: that of the process, which is random, and a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestNumber {
+    instance: u32,
+    number: u64,
+}
+
+impl fmt::Display for RequestNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{:x}", self.instance, self.number)
+    }
+}
+
 /// Who is told.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -150,6 +164,7 @@ impl Telemetry {
             running: None,
             stream: None,
             told: Arc::clone(self),
+            instance: self.instance,
             number: self.requests.fetch_add(1, Ordering::Relaxed),
             started: Instant::now(),
             spent: Duration::ZERO,
@@ -190,6 +205,7 @@ impl Telemetry {
 #[derive(Debug)]
 pub struct Account {
     told: Arc<Telemetry>,
+    instance: u32,
     recording: Option<Box<Recording>>,
     /// Whose figures say that a request of it runs.
     running: Option<Arc<Device>>,
@@ -201,7 +217,7 @@ pub struct Account {
     pub(crate) path: Option<Cow<'static, str>>,
     pub(crate) route: RouteKind,
     pub(crate) proof: ProofKind,
-    pub(crate) model: Option<String>,
+    pub(crate) model: Option<Arc<str>>,
     prompt: Option<(String, bool)>,
     pub(crate) peer: Option<IpAddr>,
     pub(crate) who: Who,
@@ -227,7 +243,14 @@ impl Account {
     /// Its number, for the operator to find it in every log.
     #[must_use]
     pub fn request(&self) -> String {
-        format!("{:08x}-{:x}", self.told.instance, self.number)
+        self.number().to_string()
+    }
+
+    const fn number(&self) -> RequestNumber {
+        RequestNumber {
+            instance: self.instance,
+            number: self.number,
+        }
     }
 
     /// Whether what comes of this request can be written down.
@@ -262,7 +285,7 @@ impl Account {
     }
 
     /// The body asks for this model.
-    pub fn asks(&mut self, model: Option<String>) {
+    pub fn asks(&mut self, model: Option<Arc<str>>) {
         self.model = model;
     }
 
@@ -277,10 +300,10 @@ impl Account {
         }
         if let (RouteKind::Inference, Some(device)) = (self.route, &self.running) {
             let stream = Arc::new(Stream {
-                request: self.request(),
-                device: device.id().clone(),
+                request: self.number(),
+                device: Arc::clone(device),
                 model: self.model.clone(),
-                path: self.path.as_deref().unwrap_or_default().to_owned(),
+                path: self.path.clone().unwrap_or_default(),
                 since: self.started,
                 bytes: AtomicU64::new(0),
             });

@@ -18,6 +18,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
+use domain::UnixTime;
 use registry::{Registry, Update, WatchError};
 use tokio::{
     sync::watch,
@@ -120,12 +121,18 @@ impl Follow {
         self.view.load_full()
     }
 
+    /// Whether what a request stands on is so by the newest view, however old that is.
+    #[must_use]
+    pub fn holds(&self, footing: &Footing, now: UnixTime) -> bool {
+        footing.holds(&self.view.load(), now)
+    }
+
     /// What ends when a request stands on nothing any more. A registry that is away ends nothing that runs.
     #[must_use]
     pub fn lease(self: &Arc<Self>, footing: Footing, clock: Clock) -> Lease {
         let (follow, mut changed) = (Arc::clone(self), self.changed.subscribe());
         Lease(Box::pin(async move {
-            while footing.holds(&follow.last_view(), clock.now()) {
+            while follow.holds(&footing, clock.now()) {
                 if changed.changed().await.is_err() {
                     // Nobody follows any more: the program ends.
                     return std::future::pending().await;

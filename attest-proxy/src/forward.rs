@@ -75,7 +75,7 @@ pub async fn forward(
     let body = Bytes::from(bytes);
     let make = |host| outgoing(host, method, headers, to, body.clone());
     if matches!(to.class, Class::List | Class::One) && upstream.is_several() {
-        let list = upstream.list(make).await?;
+        let list = Box::pin(upstream.list(make)).await?;
         let cut = listing::cut(to.class, &list, models).ok_or(UpstreamError::Status(200))?;
         let mut response = respond::json(cut.bytes);
         if !cut.found {
@@ -91,22 +91,21 @@ pub async fn forward(
         dialect: Dialect::of(to.path),
     };
     let (mut parts, stream) = upstream.send(&ask, make).await?.into_parts();
-    parts.headers = returned(parts.headers);
+    parts.headers = returned(&parts.headers);
     match to.class {
         Class::List | Class::One | Class::Show if parts.status.is_success() => {
-            cut(parts, stream, to.class, models).await
+            Box::pin(cut(parts, stream, to.class, models)).await
         }
         _ => Ok(Response::from_parts(parts, Body::stream(stream))),
     }
 }
 
-fn returned(mut theirs: HeaderMap) -> HeaderMap {
+fn returned(theirs: &HeaderMap) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(RETURNED.len());
-    for name in &RETURNED {
-        if let Some(value) = theirs.remove(name)
-            && value.len() <= MAX_VALUE
-        {
-            fields.insert(name, value);
+    for name in theirs.keys().filter(|name| RETURNED.contains(name)) {
+        // Of several, the first.
+        if let Some(value) = theirs.get(name).filter(|value| value.len() <= MAX_VALUE) {
+            fields.insert(name, value.clone());
         }
     }
     fields
@@ -121,11 +120,20 @@ fn outgoing(
 ) -> Request<Full<Bytes>> {
     let mut fields = HeaderMap::with_capacity(8);
     fields.insert(header::HOST, host);
-    for name in &PASSED {
+    let mut passing: [Came<'_>; PASSED.len()] = [Came::Not; PASSED.len()];
+    for (name, value) in headers {
+        let at = PASSED.iter().position(|passed| passed == name);
+        if let Some(came) = at.and_then(|at| passing.get_mut(at)) {
+            *came = match came {
+                Came::Not => Came::Once(value),
+                Came::Once(_) | Came::Again => Came::Again,
+            };
+        }
+    }
+    for (name, came) in PASSED.iter().zip(passing) {
         // Of a field that came twice, none passes: which one counts is not ours to say. Nor does one that the client
         // declared as its connection's own.
-        let mut values = headers.get_all(name).iter();
-        if let (Some(value), None) = (values.next(), values.next())
+        if let Came::Once(value) = came
             && !is_named_by_connection(headers, name)
         {
             fields.insert(name, value.clone());
@@ -139,6 +147,14 @@ fn outgoing(
     *request.uri_mut() = Uri::from_static(to.path);
     *request.headers_mut() = fields;
     request
+}
+
+/// How often a field came.
+#[derive(Clone, Copy)]
+enum Came<'a> {
+    Not,
+    Once(&'a HeaderValue),
+    Again,
 }
 
 fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
@@ -251,7 +267,7 @@ mod tests {
             theirs.insert(name, HeaderValue::from_static("1"));
         }
         theirs.append("content-type", HeaderValue::from_static("2"));
-        let mut names: Vec<_> = returned(theirs)
+        let mut names: Vec<_> = returned(&theirs)
             .iter()
             .map(|(n, v)| (n.to_string(), v.clone()))
             .collect();
@@ -261,6 +277,6 @@ mod tests {
         assert!(names.iter().all(|(_, v)| v == "1"));
         let mut long = HeaderMap::new();
         long.insert("content-type", "x".repeat(MAX_VALUE + 1).parse().unwrap());
-        assert!(returned(long).is_empty());
+        assert!(returned(&long).is_empty());
     }
 }

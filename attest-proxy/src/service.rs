@@ -127,14 +127,13 @@ impl Proxy {
         conn: &Conn,
         account: &mut Account,
     ) -> Result<Admitted, Refused> {
-        let begun = Instant::now();
         account.writable()?;
         let tuned = self.tuned.load_full();
         let limits = &tuned.limits;
         let head = check(parts, conn, limits)?;
         check_ended(parts, body.is_end_stream()).map_err(|e| malformed(&e))?;
         let decided = self.decide(&head);
-        account.spend(begun);
+        account.spend(account.started);
         let mut admit = decided?;
         account.head_admitted(&admit);
         if matches!(admit.to, Grant::Challenge) {
@@ -179,7 +178,7 @@ impl Proxy {
                 self.forward(&head, route, body, (who, footing), account).await?
             }
             Grant::OpenSession | Grant::Challenge => {
-                let opened = self.open_session(body, who).await;
+                let opened = Box::pin(self.open_session(body, who)).await;
                 account.spend(begun);
                 opened?
             }
@@ -209,10 +208,13 @@ impl Proxy {
 
     /// Whether the device is what it was when its head was admitted.
     fn is_current(&self, admit: &Admit) -> bool {
+        let now = self.clock.now();
         self.follow.view().is_some_and(|view| {
-            view.device(admit.device.id())
-                .is_some_and(|now| Arc::ptr_eq(now, &admit.device))
-                && admit.footing.holds(&view, self.clock.now())
+            admit.footing.is_of(&view, now)
+                || view
+                    .device(admit.device.id())
+                    .is_some_and(|now| Arc::ptr_eq(now, &admit.device))
+                    && admit.footing.holds(&view, now)
         })
     }
 
@@ -256,7 +258,8 @@ impl Proxy {
                     target: head.target,
                     body: &digest,
                 };
-                self.accept(shown, &quoted.nonce, binding, who, now)
+                // Boxed, like all that few requests do: every request has room for the largest of its parts.
+                Box::pin(self.accept(shown, &quoted.nonce, binding, who, now))
                     .await
                     .map(drop)
             }
@@ -333,7 +336,7 @@ impl Proxy {
         };
         // The upstream took its time. Who was suspended meanwhile is refused while a refusal can still be said; later the lease
         // can only cut the answer off.
-        if !footing.holds(&self.follow.last_view(), self.clock.now()) {
+        if !self.follow.holds(&footing, self.clock.now()) {
             return Err(unusable(who));
         }
         Ok(metered(response.map(|body| body.leased(lease)), route, ticket))

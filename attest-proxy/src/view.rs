@@ -4,11 +4,18 @@
 //! last. A device whose AK or policy cannot be used is refused with a reason for the operator, and so are no others.
 //! Pure. What an attacker who writes to the registry can do is bounded by what the registry's readers accept.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use arc_swap::ArcSwapOption;
 use domain::{CertificateKeyDigest, DeviceId, PskDigest, UnixTime};
 use evidence::{AttestationKey, Counters, PcrPolicy};
+use foldhash::fast::RandomState;
 use registry::{Entry, Lookup, SeenRecord, Snapshot, Unusable, Versioned};
 
 use crate::top::board::DeviceStats;
@@ -16,8 +23,10 @@ use crate::top::board::DeviceStats;
 /// All devices at one moment.
 #[derive(Debug, Default)]
 pub struct View {
+    /// Of its own in this process; 0: the empty one.
+    number: u64,
     snapshot: Arc<Snapshot>,
-    devices: HashMap<DeviceId, Arc<Device>>,
+    devices: HashMap<DeviceId, Arc<Device>, RandomState>,
 }
 
 /// A registered device that may be used, ready to be judged.
@@ -102,7 +111,18 @@ impl View {
                 (id.clone(), device)
             })
             .collect();
-        Self { snapshot, devices }
+        static VIEWS: AtomicU64 = AtomicU64::new(1);
+        Self {
+            number: VIEWS.fetch_add(1, Ordering::Relaxed),
+            snapshot,
+            devices,
+        }
+    }
+
+    /// Tells it from every other view of this process: what was found in it once is so in it for ever.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
     }
 
     /// Whose `psk` is at `now`.

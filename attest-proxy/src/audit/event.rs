@@ -5,7 +5,7 @@
 //! Refuses: to hold a PSK or a token; of a PSK there are the first digits of its digest. Of a prompt there is nothing, unless the
 //! operator asked for it, and then it is bounded. What a stranger controls is JSON text, cut before it comes here.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use domain::{DeviceId, PskDigest};
 use http::Method;
@@ -50,7 +50,7 @@ pub struct Decision {
     /// The path, cut and escaped.
     pub path: Cow<'static, str>,
     /// The model that was asked for.
-    pub model: Option<String>,
+    pub model: Option<Arc<str>>,
     /// What was shown beside the PSK.
     pub proof: ProofKind,
     /// From where the request came.

@@ -20,6 +20,8 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use domain::ModelPattern;
 use registry::PolicyRecord;
 
@@ -32,7 +34,7 @@ pub struct Judged {
     /// What to forward.
     pub bytes: Vec<u8>,
     /// The model that the request names, if it is of a class that names one.
-    pub model: Option<String>,
+    pub model: Option<Arc<str>>,
 }
 
 /// Judges the body of a request, or the model in its `path`, by a policy.
@@ -69,7 +71,7 @@ pub fn judge(to: Forward, path: &str, body: &[u8], policy: &PolicyRecord) -> Res
     if policy.allows_model(&model) {
         Ok(Judged {
             bytes,
-            model: Some(model),
+            model: Some(model.into()),
         })
     } else {
         // At most so much of it goes into a log.

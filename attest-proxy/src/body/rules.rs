@@ -145,6 +145,10 @@ pub(super) fn refuse(
 /// The role of a message. Where a system prompt is refused, only roles that are none pass: a template may well write
 /// whatever role there is into the prompt.
 pub(super) fn role(rules: &OptionRules, seen: &Seen<'_>) -> Result<(), BodyError> {
+    // As nearly everyone writes them.
+    if let Some("user" | "assistant") = seen.text() {
+        return Ok(());
+    }
     let role = match seen {
         Seen::Null => String::new(),
         Seen::Text(text) => text.to_lowercase(),

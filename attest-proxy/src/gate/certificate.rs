@@ -24,15 +24,26 @@ use crate::{
 /// What an admitted request stands on, for as long as it is answered.
 #[derive(Debug, Clone)]
 pub struct Footing {
+    /// The view and the second for which it was found to be so: for these it need not be found again.
+    proven: (u64, UnixTime),
     device: Arc<Device>,
     psk: Option<PskDigest>,
     certificate: Option<CertificateKeyDigest>,
 }
 
 impl Footing {
+    /// Whether it is what this view said in this second: then it holds, and the device is what it was.
+    #[must_use]
+    pub fn is_of(&self, view: &View, now: UnixTime) -> bool {
+        self.proven == (view.number(), now)
+    }
+
     /// Whether it is still so. Of a certificate alone, any edit of the device's record ends it.
     #[must_use]
     pub fn holds(&self, view: &View, now: UnixTime) -> bool {
+        if self.is_of(view, now) {
+            return true;
+        }
         let same = |found| matches!(found, Found::Device(now) if now.id() == self.device.id());
         let certified = |key| match view.find_certificate(key) {
             Found::Device(now) if self.psk.is_none() => {
@@ -63,12 +74,17 @@ fn suffices(device: &Device) -> Result<(), &'static str> {
 
 /// The certificate of a request that has no field of a pre-shared key, quote or session, not even an empty one.
 pub(super) fn alone(head: &Head<'_>) -> Option<CertificateKeyDigest> {
-    let none = STRIPPED.iter().all(|name| !head.headers.contains_key(name));
-    head.certificate.filter(|_| none)
+    head.certificate
+        .filter(|_| STRIPPED.iter().all(|name| !head.headers.contains_key(name)))
 }
 
 /// Decides about a request that has a certificate and no pre-shared key.
-pub(super) fn admit(head: &Head<'_>, key: CertificateKeyDigest, world: &World<'_>) -> Result<Admit, Refused> {
+pub(super) fn admit(
+    head: &Head<'_>,
+    key: CertificateKeyDigest,
+    world: &World<'_>,
+    now: UnixTime,
+) -> Result<Admit, Refused> {
     let view = world.view.ok_or_else(|| {
         Refused::new(
             Refusal::RegistryStale,
@@ -103,6 +119,7 @@ pub(super) fn admit(head: &Head<'_>, key: CertificateKeyDigest, world: &World<'_
     };
     Ok(Admit {
         footing: Footing {
+            proven: (view.number(), now),
             device: Arc::clone(&device),
             psk: None,
             certificate: Some(key),
@@ -119,6 +136,7 @@ pub(super) fn beside(
     view: &View,
     psk: PskDigest,
     device: &Arc<Device>,
+    now: UnixTime,
 ) -> Result<Footing, Refused> {
     let refused = |why: &dyn Display| {
         let who = Who::Unusable(psk, device.id().clone());
@@ -143,6 +161,7 @@ pub(super) fn beside(
         }
     }
     let mut footing = Footing {
+        proven: (view.number(), now),
         device: Arc::clone(device),
         psk: Some(psk),
         certificate: None,

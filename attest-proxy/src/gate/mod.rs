@@ -167,7 +167,7 @@ impl Refused {
 pub fn decide(head: &Head<'_>, world: &World<'_>, now: UnixTime) -> Result<Admit, Refused> {
     let credentials = match (credentials::read(head.headers), certificate::alone(head)) {
         (Ok(credentials), _) => credentials,
-        (Err(CredentialsError::PskMissing), Some(key)) => return certificate::admit(head, key, world),
+        (Err(CredentialsError::PskMissing), Some(key)) => return certificate::admit(head, key, world, now),
         (Err(e), _) => {
             let why = e.to_string();
             return Err(Refused::new(e.into(), Who::Nobody, why));
@@ -199,7 +199,7 @@ pub fn decide(head: &Head<'_>, world: &World<'_>, now: UnixTime) -> Result<Admit
             ));
         }
     };
-    let footing = certificate::beside(head, view, psk, &device)?;
+    let footing = certificate::beside(head, view, psk, &device, now)?;
     let route = routes::find(head.method, head.path)
         .map_err(|refusal| Refused::of(refusal, (&psk, &device), "not on the list of paths"))?;
     if let Route::Forward(Forward {

@@ -4,6 +4,7 @@
 //! Per-device figures are here and in logs, never in metrics. Counting takes no lock; a stream takes one of sixteen twice in its life.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
@@ -12,7 +13,9 @@ use std::{
     time::Instant,
 };
 
-use domain::DeviceId;
+use foldhash::fast::RandomState;
+
+use crate::{account::RequestNumber, view::Device};
 
 /// What one device did since this process knows it.
 #[derive(Debug, Default)]
@@ -37,13 +40,13 @@ pub struct DeviceStats {
 #[derive(Debug)]
 pub struct Stream {
     /// Its number.
-    pub request: String,
+    pub request: RequestNumber,
     /// Whose.
-    pub device: DeviceId,
+    pub device: Arc<Device>,
     /// Which model.
-    pub model: Option<String>,
+    pub model: Option<Arc<str>>,
     /// Its path.
-    pub path: String,
+    pub path: Cow<'static, str>,
     /// Since when.
     pub since: Instant,
     /// Bytes of the answer so far.
@@ -55,7 +58,7 @@ const SHARDS: usize = 16;
 /// All requests at an upstream.
 #[derive(Debug, Default)]
 pub struct Board {
-    shards: [Mutex<HashMap<u64, Arc<Stream>>>; SHARDS],
+    shards: [Mutex<HashMap<u64, Arc<Stream>, RandomState>>; SHARDS],
 }
 
 impl Board {
@@ -94,7 +97,7 @@ impl Board {
         all
     }
 
-    fn shard(&self, number: u64) -> Option<&Mutex<HashMap<u64, Arc<Stream>>>> {
+    fn shard(&self, number: u64) -> Option<&Mutex<HashMap<u64, Arc<Stream>, RandomState>>> {
         let at = usize::try_from(number & 0xff).ok()?;
         self.shards.get(at % SHARDS)
     }

@@ -141,10 +141,10 @@ pub fn gather(proxy: &Proxy, ready: Readiness) -> Top {
         .into_iter()
         .take(MOST)
         .map(|stream| StreamRow {
-            request: stream.request.clone(),
-            device: stream.device.to_string(),
-            model: stream.model.clone(),
-            path: stream.path.clone(),
+            request: stream.request.to_string(),
+            device: stream.device.id().to_string(),
+            model: stream.model.as_deref().map(str::to_owned),
+            path: stream.path.to_string(),
             seconds: stream.since.elapsed().as_secs_f64(),
             bytes: load(&stream.bytes),
         });

@@ -134,7 +134,7 @@ impl Tracer {
             attributes.push(("signalbox.device", device.as_str().into()));
         }
         if let Some(model) = &account.model {
-            attributes.push(("gen_ai.request.model", model.clone().into()));
+            attributes.push(("gen_ai.request.model", model.to_string().into()));
         }
         if let Some((prompt, output)) = account.tokens {
             attributes.push(("gen_ai.usage.input_tokens", prompt.into()));

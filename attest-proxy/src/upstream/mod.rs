@@ -349,7 +349,7 @@ impl Upstream {
         };
         self.retries.fetch_add(1, Ordering::Relaxed);
         tracing::info!(target: "upstream", error = %error, server = permit.server().name(), "a request is sent again");
-        let answer = self.attempt(&mut permit, &make, true).await?;
+        let answer = Box::pin(self.attempt(&mut permit, &make, true)).await?;
         Ok(self.stream(ask, permit, answer))
     }
 

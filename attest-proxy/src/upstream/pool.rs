@@ -112,7 +112,7 @@ impl Pool {
                 },
             }
         }
-        self.send_anew(request).await
+        Box::pin(self.send_anew(request)).await
     }
 
     /// Sends on a new connection.

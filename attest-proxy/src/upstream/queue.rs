@@ -12,6 +12,8 @@ use std::{
     hash::Hash,
 };
 
+use foldhash::fast::RandomState;
+
 /// Bounds on what waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
@@ -45,7 +47,7 @@ pub(super) struct Ticket(u64);
 pub(super) struct FairQueue<K, T> {
     limits: QueueLimits,
     lines: BTreeMap<K, Line<T>>,
-    running: HashMap<K, usize>,
+    running: HashMap<K, usize, RandomState>,
     len: usize,
     bytes: usize,
     clock: u64,
@@ -72,7 +74,7 @@ impl<K: Ord + Hash + Clone, T> FairQueue<K, T> {
         Self {
             limits,
             lines: BTreeMap::new(),
-            running: HashMap::new(),
+            running: HashMap::default(),
             len: 0,
             bytes: 0,
             clock: 0,

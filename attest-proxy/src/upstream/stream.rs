@@ -49,7 +49,8 @@ pub struct Stream {
     held: Option<(Link, Permit)>,
     form: Form,
     gap: Duration,
-    last: Instant,
+    /// When something passed last, since the timer runs.
+    last: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
     broken: Option<Refusal>,
@@ -64,7 +65,7 @@ impl Stream {
             held: Some((link, permit)),
             form,
             gap,
-            last: Instant::now(),
+            last: None,
             timer: None,
             ended: false,
             broken: None,
@@ -132,7 +133,7 @@ impl Stream {
         loop {
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.gap)));
             ready!(timer.as_mut().poll(cx));
-            let silent = self.last.elapsed();
+            let silent = self.last.map_or(self.gap, |last| last.elapsed());
             if silent >= self.gap {
                 return Poll::Ready(());
             }
@@ -173,7 +174,7 @@ impl Body for Stream {
                     }
                     this.form.passed(data);
                     if this.timer.is_some() {
-                        this.last = Instant::now();
+                        this.last = Some(Instant::now());
                     }
                     return Poll::Ready(Some(Ok(frame)));
                 }

@@ -44,8 +44,9 @@ impl Line {
         }
         let plain = plain(bytes);
         let room = self.kept.get_mut(self.len..).unwrap_or_default();
-        for (room, byte) in room.iter_mut().zip(bytes.iter().take(plain)) {
-            *room = *byte;
+        let kept = plain.min(room.len());
+        if let (Some(room), Some(bytes)) = (room.get_mut(..kept), bytes.get(..kept)) {
+            room.copy_from_slice(bytes);
         }
         self.len = self.len.saturating_add(plain);
         plain
@@ -97,21 +98,55 @@ impl Line {
 
 /// How many bytes there are before the first one that [`Line::push`] treats in a way of its own.
 fn plain(bytes: &[u8]) -> usize {
-    const fn special(byte: u8) -> bool {
-        (byte < 32 && byte != b'\t') || byte == 127 || byte == b'#'
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let mut passed = 0_usize;
+    for chunk in chunks {
+        match first_special(u64::from_le_bytes(*chunk)) {
+            Some(at) => return passed.saturating_add(at),
+            None => passed = passed.saturating_add(8),
+        }
     }
-    // Without a branch in it, the compiler looks at a whole chunk at once.
-    let any = |chunk: &[u8; 16]| chunk.iter().fold(false, |any, byte| any | special(*byte));
-    let (chunks, _) = bytes.as_chunks::<16>();
-    let clean = chunks.iter().take_while(|chunk| !any(chunk)).count();
-    let skipped = clean.saturating_mul(16);
-    let rest = bytes.get(skipped..).unwrap_or_default();
-    let more = rest.iter().position(|byte| special(*byte)).unwrap_or(rest.len());
-    skipped.saturating_add(more)
+    // What is missing of the last eight bytes is filled with special ones.
+    let mut last = [0; 8];
+    for (room, byte) in last.iter_mut().zip(rest) {
+        *room = *byte;
+    }
+    passed.saturating_add(first_special(u64::from_le_bytes(last)).unwrap_or(0))
+}
+
+/// The first of eight bytes, the lowest one first, that is a control, DEL or `#`; all eight are looked at at once.
+fn first_special(word: u64) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x8080_8080_8080_8080;
+    // A borrow can mark bytes above a byte that is marked rightly, never the first one.
+    let below = |word: u64, bound: u64| word.wrapping_sub(ONES.wrapping_mul(bound)) & !word & TOPS;
+    let is = |byte: u8| below(word ^ ONES.wrapping_mul(u64::from(byte)), 1);
+    let marks = below(word, 32) | is(127) | is(b'#');
+    match marks.trailing_zeros() {
+        64 => None,
+        bit => usize::try_from(bit / 8).ok(),
+    }
 }
 
 /// RFC 9110 5.6.2.
-pub(super) const fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
+    TOKENS.get(usize::from(byte)).copied().unwrap_or(false)
+}
+
+static TOKENS: [bool; 128] = {
+    let mut table = [false; 128];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        #[expect(clippy::indexing_slicing, reason = "below 128, and at compile time")]
+        {
+            table[byte as usize] = is_tchar(byte);
+        }
+        byte += 1;
+    }
+    table
+};
+
+const fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
@@ -130,4 +165,26 @@ pub(super) const fn is_token(byte: u8) -> bool {
                 | b'|'
                 | b'~'
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_bytes_at_once_are_what_each_of_them_is() {
+        let special = |byte: u8| byte < 32 || byte == 127 || byte == b'#';
+        for byte in 0..=255_u8 {
+            for before in 0..20 {
+                for beside in [b'a', 0x80, 0xff, b' ', b'~', b'$', b'"'] {
+                    let mut text = vec![beside; before];
+                    text.push(byte);
+                    text.extend([beside, b'\r', b'x', 0x01, byte, b'#', 0x7f, 0x00, 0x1f]);
+                    let expected = text.iter().position(|b| special(*b)).unwrap();
+                    assert_eq!(plain(&text), expected, "{text:?}");
+                }
+            }
+            assert_eq!(plain(&vec![b'a'; usize::from(byte)]), usize::from(byte));
+        }
+    }
 }

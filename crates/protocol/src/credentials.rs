@@ -115,18 +115,8 @@ pub enum CredentialsError {
 pub fn read(map: &HeaderMap) -> Result<Credentials<'_>, CredentialsError> {
     let found = Found::sort(map)?;
     let psk = read_psk(&found)?;
-    let evidence = found.set([
-        headers::QUOTE,
-        headers::QUOTE_SIGNATURE,
-        headers::QUOTE_PCRS,
-        headers::QUOTE_NONCE,
-    ])?;
-    let session = found.set([
-        headers::SESSION,
-        headers::CONTENT_DIGEST,
-        headers::SIGNATURE_INPUT,
-        headers::SIGNATURE,
-    ])?;
+    let evidence = found.set([At::Quote, At::QuoteSignature, At::QuotePcrs, At::QuoteNonce])?;
+    let session = found.set([At::Session, At::ContentDigest, At::SignatureInput, At::Signature])?;
     let presented = match (evidence, session) {
         (None, None) => Presented::PskOnly,
         (Some(_), Some(_)) => return Err(CredentialsError::Both),
@@ -169,6 +159,52 @@ impl<'a> Field<'a> {
     }
 }
 
+/// Where each field stands in [`STRIPPED`].
+#[derive(Debug, Clone, Copy)]
+enum At {
+    Psk,
+    ApiKey,
+    Authorization,
+    Quote,
+    QuoteSignature,
+    QuotePcrs,
+    QuoteNonce,
+    Session,
+    Challenge,
+    ContentDigest,
+    SignatureInput,
+    Signature,
+}
+
+impl At {
+    /// By a name in lower case. Nearly every field is none of ours, and its length tells so.
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "x-pre-shared-key" => Self::Psk,
+            "x-api-key" => Self::ApiKey,
+            "authorization" => Self::Authorization,
+            "tpm-quote" => Self::Quote,
+            "tpm-quote-signature" => Self::QuoteSignature,
+            "tpm-quote-pcrs" => Self::QuotePcrs,
+            "tpm-quote-nonce" => Self::QuoteNonce,
+            "attestation-session" => Self::Session,
+            "attestation-challenge" => Self::Challenge,
+            "content-digest" => Self::ContentDigest,
+            "signature-input" => Self::SignatureInput,
+            "signature" => Self::Signature,
+            _ => return None,
+        })
+    }
+
+    const fn index(self) -> usize {
+        self as usize
+    }
+
+    fn name(self) -> HeaderName {
+        STRIPPED.get(self.index()).cloned().unwrap_or(headers::PSK)
+    }
+}
+
 /// The fields that are ours, in the order of [`STRIPPED`], found in one walk over all of them.
 struct Found<'a>([Values<'a>; STRIPPED.len()]);
 
@@ -186,7 +222,7 @@ impl<'a> Found<'a> {
             if is_twin(name) {
                 return Err(CredentialsError::Twin(name.clone()));
             }
-            if let Some(values) = position(name).and_then(|at| found.get_mut(at)) {
+            if let Some(values) = At::of(name.as_str()).and_then(|at| found.get_mut(at.index())) {
                 *values = match values {
                     Values::None => Values::One(value.as_bytes()),
                     Values::One(_) | Values::More => Values::More,
@@ -197,41 +233,39 @@ impl<'a> Found<'a> {
     }
 
     /// The one value of a field, if it came at all.
-    fn one(&self, name: HeaderName) -> Result<Option<Field<'a>>, CredentialsError> {
-        match position(&name).and_then(|at| self.0.get(at)) {
+    fn one(&self, at: At) -> Result<Option<Field<'a>>, CredentialsError> {
+        match self.0.get(at.index()) {
             None | Some(Values::None) => Ok(None),
-            Some(Values::One(value)) => Ok(Some(Field { name, value })),
-            Some(Values::More) => Err(CredentialsError::Repeated(name)),
+            Some(Values::One(value)) => Ok(Some(Field {
+                name: at.name(),
+                value,
+            })),
+            Some(Values::More) => Err(CredentialsError::Repeated(at.name())),
         }
     }
 
     /// All fields of a set, or none.
-    fn set(&self, names: [HeaderName; 4]) -> Result<Option<[Field<'a>; 4]>, CredentialsError> {
-        let [a, b, c, d] = names;
-        let (first, second) = (self.one(a.clone())?, self.one(b.clone())?);
-        let (third, fourth) = (self.one(c.clone())?, self.one(d.clone())?);
+    fn set(&self, fields: [At; 4]) -> Result<Option<[Field<'a>; 4]>, CredentialsError> {
+        let [a, b, c, d] = fields;
+        let (first, second) = (self.one(a)?, self.one(b)?);
+        let (third, fourth) = (self.one(c)?, self.one(d)?);
         match (first, second, third, fourth) {
             (None, None, None, None) => Ok(None),
             (Some(first), Some(second), Some(third), Some(fourth)) => {
                 Ok(Some([first, second, third, fourth]))
             }
-            (None, ..) => Err(CredentialsError::Half { missing: a }),
-            (_, None, ..) => Err(CredentialsError::Half { missing: b }),
-            (_, _, None, _) => Err(CredentialsError::Half { missing: c }),
-            (.., None) => Err(CredentialsError::Half { missing: d }),
+            (None, ..) => Err(CredentialsError::Half { missing: a.name() }),
+            (_, None, ..) => Err(CredentialsError::Half { missing: b.name() }),
+            (_, _, None, _) => Err(CredentialsError::Half { missing: c.name() }),
+            (.., None) => Err(CredentialsError::Half { missing: d.name() }),
         }
     }
 }
 
-/// Where a field stands in [`STRIPPED`].
-fn position(name: &HeaderName) -> Option<usize> {
-    STRIPPED.iter().position(|ours| ours == name)
-}
-
 fn read_psk(found: &Found<'_>) -> Result<PskDigest, CredentialsError> {
-    let direct = found.one(headers::PSK)?.map(|field| field.value);
-    let api_key = found.one(headers::API_KEY)?.map(|field| field.value);
-    let bearer = match found.one(AUTHORIZATION)? {
+    let direct = found.one(At::Psk)?.map(|field| field.value);
+    let api_key = found.one(At::ApiKey)?.map(|field| field.value);
+    let bearer = match found.one(At::Authorization)? {
         Some(field) => Some(bearer(field.value).ok_or(CredentialsError::NotBearer)?),
         None => None,
     };
