@@ -283,6 +283,7 @@ fn what_a_certificate_admitted_ends_with_it() {
     }
     let device = Arc::clone(now.device(&"plain".parse().unwrap()).unwrap());
     let by_key = Footing {
+        proven: (0, START),
         psk: Some(device.entry().record.psk.current),
         device,
         certificate: None,
