@@ -37,7 +37,7 @@ pub(super) struct Rewritten {
 pub(super) fn rewrite(endpoint: Endpoint, body: &[u8], rules: &OptionRules) -> Result<Rewritten, BodyError> {
     let mut state = State {
         out: Vec::with_capacity(body.len().saturating_add(64)),
-        keys: Vec::new(),
+        keys: Vec::with_capacity(MANY_KEYS),
         endpoint,
         rules,
         model: None,

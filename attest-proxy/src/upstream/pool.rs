@@ -33,7 +33,7 @@ use super::{
     UpstreamError,
     tls::{Secure, Under},
 };
-use crate::config::Limits;
+use crate::{config::Limits, wire::poll_write_pieces};
 
 /// How long an idle connection is kept. Shorter than what servers commonly keep, so that we close first.
 const KEEP: Duration = Duration::from_secs(30);
@@ -255,7 +255,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ear<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        poll_write_pieces(&mut self.get_mut().stream, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

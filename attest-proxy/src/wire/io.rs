@@ -15,6 +15,33 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::conn::Conn;
 
+/// Up to how many bytes are written in one piece.
+const PIECE: usize = 2 << 10;
+
+/// Writes several pieces as one where they are small: copying a head and a short body costs less than handing the system
+/// a list of two.
+///
+/// # Errors
+/// The stream's.
+pub(crate) fn poll_write_pieces<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    pieces: &[io::IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let stream = Pin::new(stream);
+    let mut room = [0; PIECE];
+    let mut len = 0_usize;
+    for piece in pieces {
+        let end = len.saturating_add(piece.len());
+        match room.get_mut(len..end) {
+            Some(room) => room.copy_from_slice(piece),
+            None => return stream.poll_write_vectored(cx, pieces),
+        }
+        len = end;
+    }
+    stream.poll_write(cx, room.get(..len).unwrap_or_default())
+}
+
 /// What is read is looked at here, before hyper has it.
 pub trait Watch: Unpin {
     /// Reads what hyper may have.
@@ -78,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> AsyncWrite for Wire<S, W> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let result = poll_write_pieces(&mut this.stream, cx, bufs);
         this.wrote(result)
     }
 
@@ -96,5 +123,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin, W: Watch> AsyncWrite for Wire<S, W> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.watch.poll_shutdown(&mut this.stream, &this.conn, cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn write(lens: &[usize]) -> (usize, Vec<u8>) {
+        let all: Vec<Vec<u8>> = (b'a'..).zip(lens).map(|(b, len)| vec![b; *len]).collect();
+        let pieces: Vec<_> = all.iter().map(|piece| io::IoSlice::new(piece)).collect();
+        let mut out = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        match poll_write_pieces(&mut out, &mut cx, &pieces) {
+            Poll::Ready(Ok(written)) => (written, out),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn small_pieces_are_one_and_large_ones_are_not_copied() {
+        assert_eq!(write(&[3, 2]), (5, b"aaabb".to_vec()));
+        assert_eq!(write(&[PIECE - 1, 1]).0, PIECE);
+        for lens in [&[PIECE, 1][..], &[1, PIECE, 7], &[10 * PIECE]] {
+            let (written, out) = write(lens);
+            let expected: Vec<u8> = (b'a'..).zip(lens).flat_map(|(b, len)| vec![b; *len]).collect();
+            assert_eq!((written, out), (expected.len(), expected));
+        }
     }
 }

@@ -16,6 +16,7 @@ mod vet;
 
 pub use conn::{Busy, Conn, Overdue};
 pub use framed::Framed;
+pub(crate) use io::poll_write_pieces;
 pub use peer::{Peer, PeerGroup};
 pub use requests::Guarded;
 pub use vet::Violation;

@@ -352,7 +352,7 @@ async fn a_writer_that_panicked_leaves_the_queue_open() {
         }
     }
     assert!(matches!(done, Some(Commit::Done(revision)) if revision.get() == 7));
-    let failed = queue
+    let failed = Arc::new(group::Queue::default())
         .commit(Vec::new(), put("v"), |_| {
             Err(Unavailable::TimedOut(Duration::from_secs(1)))
         })
