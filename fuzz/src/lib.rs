@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 mod appraisal;
+#[allow(dead_code, reason = "the proxy has further uses for its own files")]
+mod body;
 mod eventlog;
 #[path = "../../crates/evidence/tests/it/forge/mod.rs"]
 mod forge;
@@ -27,6 +29,7 @@ mod structures;
 pub mod vector;
 
 pub use appraisal::{certificates, evidence, keys};
+pub use body::request_body;
 pub use eventlog::{event_log, uefi_variable};
 pub use gate::{request_head, stream_count};
 pub use listener::proxy_header;

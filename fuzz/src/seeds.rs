@@ -38,6 +38,7 @@ pub fn write(folder: &Path) -> Result<(), Box<dyn Error>> {
     of_volumes(folder)?;
     of_proxies(folder)?;
     of_gate(folder)?;
+    of_bodies(folder)?;
     of_protocol(folder)
 }
 
@@ -58,6 +59,29 @@ fn of_gate(folder: &Path) -> Result<(), Box<dyn Error>> {
     ];
     for (nth, answer) in answers.iter().enumerate() {
         put(folder, "stream_count", &nth.to_string(), answer.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Bodies for every endpoint, with and without strict rules: what passes, and what has two meanings.
+fn of_bodies(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let bodies = [
+        r#"{"model":"m","messages":[{"role":"user","content":"a","images":["aGk="]}],"stream":false,"options":{"num_ctx":9999,"num_predict":-1,"seed":1},"keep_alive":-1}"#,
+        r#"{"model":"m","prompt":"a","raw":true,"system":"b","template":"c","keep_alive":"5m","format":{"type":"object","properties":{"Model":{"type":"string"}}}}"#,
+        r#"{"model":"m","MODEL":"n","\u017fystem":"s","\u212aeep_alive":"100h","mode\u006c":"n"}"#,
+        r#"{"model":"m","max_tokens":1e300,"max_completion_tokens":5,"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}],"stream_options":{"include_usage":true}}"#,
+        r#"{"model":"m","input":[{"type":"message","role":"developer","content":[{"type":"input_image","image_url":"data:,"}]}],"max_output_tokens":0,"instructions":"s"}"#,
+        r#"{"model":"m","system":[{"type":"text","text":"s"}],"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{"Role":"x"}}]}],"max_tokens":7}"#,
+        r#"{"name":"m","verbose":true}"#,
+    ];
+    for (nth, body) in bodies.iter().enumerate() {
+        for endpoint in 0..domain::Endpoint::ALL.len() {
+            for strict in [0, 1] {
+                let choice = u8::try_from(endpoint * 2 + strict)?;
+                let bytes = [&[choice], body.as_bytes()].concat();
+                put(folder, "request_body", &format!("{nth}-{choice}"), &bytes)?;
+            }
+        }
     }
     Ok(())
 }
