@@ -11,7 +11,10 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
 use common::{
     Answer, CHAT, Rig,
@@ -21,6 +24,8 @@ use common::{
 use testkit::upstream::{Gate, Reply, Step, Upstream};
 
 const SHORT: &str = "[limits]\nfirst-byte-timeout = \"400ms\"\nchunk-timeout = \"400ms\"";
+
+const EMBED: &str = r#"{"model":"smollm2:135m","input":"a"}"#;
 
 fn bytes(text: &str) -> Step {
     Step::Bytes(text.as_bytes().to_vec())
@@ -409,4 +414,30 @@ async fn a_client_that_leaves_a_used_connection_ends_the_upstreams_work() {
             .await;
         assert_eq!(rig.proxy.upstream.in_flight(), 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_at_once_has_a_head_all_the_same() {
+    // Without a form of its own for errors, and with nothing of its body there.
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n";
+    // Every second one is good: a server of which answer after answer breaks is left out.
+    let turn = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |received| match received.target.as_str() {
+        "/api/embed" if turn.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => {
+            Reply::raw(vec![bytes(head), Step::Close])
+        }
+        _ => Reply::json(200, "{}"),
+    });
+    let rig = Rig::with(upstream, SHORT).await;
+    let mut cut = 0;
+    for _ in 0..60 {
+        let mut connection = Connection::open(rig.address).await;
+        connection
+            .send(&request("POST", "/api/embed", &psk("plain"), EMBED))
+            .await;
+        let answer = connection.answer("POST").await.expect("a head");
+        assert!(matches!(answer.status, 200 | 502), "{answer:?}");
+        cut += usize::from(!answer.complete);
+    }
+    assert!(cut > 10, "{cut}");
 }

@@ -54,6 +54,8 @@ pub struct Stream {
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
     broken: Option<Refusal>,
+    /// An error that is told at the next poll.
+    late: Option<StreamError>,
     lease: Option<Lease>,
     observer: Option<Box<dyn Observe>>,
 }
@@ -69,6 +71,7 @@ impl Stream {
             timer: None,
             ended: false,
             broken: None,
+            late: None,
             lease: None,
             observer: None,
         }
@@ -95,6 +98,7 @@ impl Stream {
         &mut self,
         refusal: Refusal,
         error: StreamError,
+        cx: &Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         self.ended = true;
         self.broken = Some(refusal);
@@ -106,10 +110,14 @@ impl Stream {
         self.held = None;
         self.tell(End::Broken);
         tracing::warn!(target: "upstream", error = %error, "an answer broke in the middle");
-        Poll::Ready(Some(match self.form.error(refusal) {
-            Some(object) => Ok(Frame::data(object)),
-            None => Err(error),
-        }))
+        let Some(object) = self.form.error(refusal) else {
+            // hyper throws away what it has not sent when it hears of an error: the head goes first, so that the client is told
+            // that its answer is cut, instead of nothing.
+            self.late = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        };
+        Poll::Ready(Some(Ok(Frame::data(object))))
     }
 
     /// The upstream said all.
@@ -151,6 +159,9 @@ impl Body for Stream {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         let this = self.get_mut();
+        if let Some(error) = this.late.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         if this.ended {
             return Poll::Ready(None);
         }
@@ -160,7 +171,7 @@ impl Body for Stream {
             .is_some_and(|lease| lease.poll_over(cx).is_ready())
         {
             this.lease = None;
-            return this.fail(Refusal::PskUnknown, StreamError::Revoked);
+            return this.fail(Refusal::PskUnknown, StreamError::Revoked, cx);
         }
         loop {
             match Pin::new(&mut this.body).poll_frame(cx) {
@@ -170,7 +181,7 @@ impl Body for Stream {
                     if let Some(observer) = &mut this.observer
                         && let Err(refusal) = observer.chunk(data)
                     {
-                        return this.fail(refusal, StreamError::UsedUp);
+                        return this.fail(refusal, StreamError::UsedUp, cx);
                     }
                     this.form.passed(data);
                     if this.timer.is_some() {
@@ -179,7 +190,7 @@ impl Body for Stream {
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    return this.fail(Refusal::UpstreamFailed, StreamError::Broken(error));
+                    return this.fail(Refusal::UpstreamFailed, StreamError::Broken(error), cx);
                 }
                 Poll::Ready(None) => {
                     this.finish();
@@ -187,7 +198,7 @@ impl Body for Stream {
                 }
                 Poll::Pending => {
                     ready!(this.poll_gap(cx));
-                    return this.fail(Refusal::UpstreamTimeout, StreamError::Stalled);
+                    return this.fail(Refusal::UpstreamTimeout, StreamError::Stalled, cx);
                 }
             }
         }
@@ -195,7 +206,7 @@ impl Body for Stream {
 
     fn is_end_stream(&self) -> bool {
         // An error object may still have to follow; only what cannot have one ends early.
-        self.ended || (!self.form.has_errors() && self.body.is_end_stream())
+        (self.ended && self.late.is_none()) || (!self.form.has_errors() && self.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
