@@ -22,6 +22,8 @@ use crate::{
     view::View,
 };
 
+/// The check of the CAs of client certificates.
+const CLIENT_CA: &str = "client ca";
 /// How long the registry's first answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -69,6 +71,7 @@ pub async fn run(settings: &Settings) -> Vec<Finding> {
     if let Some(tls) = &settings.upstreams.tls {
         findings.push(finding("upstream tls", Ok(tls.ca.display().to_string())));
     }
+    findings.extend(own_certificates(settings, Clock::System.now()));
     let upstream = Upstream::new(
         &settings.upstreams,
         trust,
@@ -97,16 +100,44 @@ fn certificates(files: &Tls, http2: bool, now: UnixTime) -> Vec<Finding> {
     if let Some(path) = &files.client_ca {
         // A trust anchor's own dates are nobody's to judge: rustls goes on believing it.
         let after = "certificates by it are still taken here: replace it, or take it out";
-        findings.push(dated("client ca", path, &client_ca, now, after));
+        findings.push(dated(CLIENT_CA, path, &client_ca, now, after));
+    }
+    findings
+}
+
+/// The certificates by which others know us, where there are any; one that cannot be read is told by whoever needs it.
+fn own_certificates(settings: &Settings, now: UnixTime) -> Vec<Finding> {
+    let upstream = settings
+        .upstreams
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.identity.as_ref());
+    let registry = settings.registry_tls.as_ref().and_then(|tls| tls.cert.as_ref());
+    let ours = [
+        (
+            "upstream cert",
+            upstream.map(|(cert, _)| cert),
+            "the model servers refuse it",
+        ),
+        ("registry cert", registry, "etcd refuses it"),
+    ];
+    let mut findings = Vec::new();
+    for (name, path, after) in ours {
+        if let Some(path) = path
+            && let Ok(chain) = tls::certificates(name, path)
+        {
+            let ends = expiry::ends(chain.iter().map(|der| &**der));
+            findings.push(dated(name, path, &ends, now, after));
+        }
     }
     findings
 }
 
 fn dated(name: &'static str, path: &Path, ends: &[Option<UnixTime>], now: UnixTime, after: &str) -> Finding {
     let shown = path.display();
-    // A server's chain is as good as its first end; of several CAs, each stands for itself.
+    // A chain is as good as its first end; of several CAs, each stands for itself.
     let standing = match expiry::standing(ends, now) {
-        Standing::Some(end) if name == "tls" => Standing::Over(end),
+        Standing::Some(end) if name != CLIENT_CA => Standing::Over(end),
         standing => standing,
     };
     let (ok, warning, detail) = match standing {

@@ -243,3 +243,25 @@ async fn without_tls_no_certificate_is_measured() {
     assert!(!text.contains("certificate_expiry"), "{text}");
     assert_eq!(running.end().0, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_looks_at_the_certificates_by_which_others_know_us() {
+    let upstream = Upstream::json("{}");
+    let (dir, path) = folder(&upstream.url()).await;
+    server(dir.path(), -1, 900);
+    std::fs::rename(dir.path().join("tls.pem"), dir.path().join("etcd.pem")).unwrap();
+    std::fs::rename(dir.path().join("tls.key"), dir.path().join("etcd.key")).unwrap();
+    server(dir.path(), 5, 900);
+    cas(dir.path(), &[900]);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replace(&upstream.url(), "https://127.0.0.1:9");
+    let more = "[upstream-tls]\nca = \"ca.pem\"\ncert = \"tls.pem\"\nkey = \"tls.key\"\n\
+                [registry-tls]\nca = \"ca.pem\"\ncert = \"etcd.pem\"\nkey = \"etcd.key\"\n";
+    std::fs::write(&path, format!("{text}\n{more}")).unwrap();
+    let (code, out) = check(&path, &[]);
+    assert_eq!(code, 1, "{out}");
+    let of = |name: &str| out.lines().find(|line| line.contains(name)).unwrap().to_owned();
+    assert!(of(" upstream cert ").starts_with("WARN  "), "{out}");
+    assert!(of(" registry cert ").starts_with("FAILED"), "{out}");
+    assert!(of(" registry cert ").contains("etcd refuses it"), "{out}");
+}

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use domain::{HashAlg, TpmName, TpmPublic, UnixTime};
 use evidence::{
     AttestationKey, EndorsementKey, Evidence, Expected, PcrPolicy, ak_names, appraise,
-    certificate::{Roots, certificates_in, verify_ek_certificate},
+    certificate::{Roots, TlsCertificate, certificates_in, verify_ek_certificate},
 };
 
 use crate::vector::Vector;
@@ -94,7 +94,14 @@ const EK: &[u8] = include_bytes!("../certificates/ek.der");
 /// along with it.
 pub fn certificates(data: &[u8]) {
     let now = UnixTime::from_secs(1_800_000_000);
-    let _list = certificates_in(data);
+    let list = certificates_in(data).unwrap_or_default();
+    for der in list.iter().map(Vec::as_slice).chain([data]) {
+        if let Ok(certificate) = TlsCertificate::read(der) {
+            assert!(!certificate.subject().contains(char::is_control));
+            let _fit = certificate.for_clients();
+            let _ended = certificate.has_ended(now);
+        }
+    }
     // Its own root, if it is one.
     let own = Roots::read([("fuzz", data)]);
     let _verdict = verify_ek_certificate(data, &[data], &own, now);

@@ -5,7 +5,7 @@ use crate::certificates::{
     attribute, ca_constraints, cn, extension, long_form, read, tlv,
 };
 use domain::CertificateDigest;
-use evidence::certificate::{Roots, certificates_in, verify_ek_certificate};
+use evidence::certificate::{Roots, TlsCertificate, certificates_in, verify_ek_certificate};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 /// An EK certificate with this change is as good as without.
@@ -199,6 +199,7 @@ proptest! {
         if let Ok(found) = certificates_in(&bytes) {
             prop_assert!(found.iter().all(|der| der.len() <= bytes.len()));
         }
+        prop_assert!(TlsCertificate::read(&bytes).is_err());
     }
 
     /// The signature is good, so whatever stands in the certificate is really read.
@@ -210,6 +211,9 @@ proptest! {
         let end = (at + removed).min(tbs.len());
         tbs.splice(at..end, put);
         let signed = assemble(&tbs, &ECDSA_SHA256, &house.ca.sign(&tbs));
+        if let Ok(certificate) = TlsCertificate::read(&signed) {
+            prop_assert!(!certificate.subject().contains(char::is_control));
+        }
         if let Ok(certificate) = house.judge(&signed) {
             prop_assert_eq!(certificate.digest(), CertificateDigest::of(&signed));
             prop_assert!(!certificate.to_string().contains(char::is_control));
