@@ -14,16 +14,13 @@
 mod common;
 mod corpus;
 
-use std::{
-    net::SocketAddr,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use common::{
     CHAT, Rig,
     client::{Connection, request},
     forge::psk_text,
+    fronts::{haproxy, nginx},
     program::{Running, folder},
     psk,
 };
@@ -33,74 +30,6 @@ use testkit::upstream::{Received, Reply, Upstream};
 /// What a smuggler puts behind its request: with a good key, and where nobody may go; then one that waits for the next
 /// client's words.
 const BEHIND: &str = "POST /api/pull HTTP/1.1\r\nHost: a\r\n{K}Content-Length: 2\r\n\r\n{}POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Content-Length: 900\r\n\r\n";
-
-struct Front(Child);
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// nginx with one worker and one connection to `proxy` at a time, so that all clients share it.
-async fn nginx(dir: &std::path::Path, proxy: SocketAddr) -> (Front, SocketAddr) {
-    let address = free();
-    let (conf, root) = (dir.join("nginx.conf"), dir.display());
-    let text = format!(
-        "pid {root}/pid;\nerror_log {root}/log;\nworker_processes 1;\nmaster_process off;\nevents {{}}\nhttp {{ access_log off; \
-         client_body_temp_path {root}; proxy_temp_path {root}; fastcgi_temp_path {root}; uwsgi_temp_path {root}; scgi_temp_path {root};\n\
-         client_header_timeout 2s; client_body_timeout 2s; lingering_close off;\n\
-         upstream gate {{ server {proxy} max_conns=1; keepalive 1; }}\n\
-         server {{ listen {address}; location / {{ proxy_pass http://gate; proxy_http_version 1.1; proxy_set_header Connection \"\"; \
-         proxy_set_header Host $http_host; proxy_request_buffering off; proxy_buffering off; proxy_read_timeout 5s; }} }} }}\n"
-    );
-    std::fs::write(&conf, text).unwrap();
-    let mut command = Command::new("nginx");
-    command
-        .args(["-p", &root.to_string(), "-c", conf.to_str().unwrap()])
-        .args(["-g", "daemon off;"]);
-    (started(command, address).await, address)
-}
-
-/// HAProxy with one thread and one connection to `proxy` at a time, which all clients share. `line`: how it speaks there.
-async fn haproxy(dir: &std::path::Path, proxy: SocketAddr, line: &str) -> (Front, SocketAddr) {
-    let address = free();
-    let conf = dir.join("haproxy.cfg");
-    let text = format!(
-        "global\n    nbthread 1\n    maxconn 500\ndefaults\n    mode http\n    timeout connect 2s\n    timeout client 2s\n    timeout server 5s\n    \
-         timeout http-request 2s\n    timeout http-keep-alive 2s\n    option http-keep-alive\n    http-reuse always\n\
-         frontend door\n    bind {address}\n    default_backend gate\nbackend gate\n    server gate {proxy} maxconn 1 {line}\n"
-    );
-    std::fs::write(&conf, text).unwrap();
-    let mut command = Command::new("haproxy");
-    command.args(["-db", "-f", conf.to_str().unwrap()]);
-    (started(command, address).await, address)
-}
-
-fn free() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
-
-async fn started(mut command: Command, address: SocketAddr) -> Front {
-    let quiet = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let front = Front(
-        quiet
-            .spawn()
-            .unwrap_or_else(|e| panic!("{command:?} (Debian packages nginx, haproxy; ci/setup): {e}")),
-    );
-    for _ in 0..500 {
-        if tokio::net::TcpStream::connect(address).await.is_ok() {
-            return front;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{command:?} does not listen");
-}
 
 /// Says what it was asked.
 fn echo(received: &Received) -> Reply {
@@ -186,14 +115,14 @@ async fn pass(upstream: &Upstream, address: SocketAddr) {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_gets_past_nginx_or_to_another_client() {
     let (rig, dir) = (rig().await, tempfile::tempdir().unwrap());
-    let (_front, address) = nginx(dir.path(), rig.address).await;
+    let (_front, address) = nginx(dir.path(), rig.address, 1).await;
     pass(&rig.upstream, address).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_gets_past_haproxy_or_to_another_client() {
     let (rig, dir) = (rig().await, tempfile::tempdir().unwrap());
-    let (_front, address) = haproxy(dir.path(), rig.address, "").await;
+    let (_front, address) = haproxy(dir.path(), rig.address, 1, "").await;
     pass(&rig.upstream, address).await;
 }
 
@@ -205,6 +134,6 @@ async fn nothing_gets_past_haproxy_that_speaks_http2_to_us() {
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("trusted-peers = [\"127.0.0.1\"]\n{text}")).unwrap();
     let running = Running::start(&path, &[]);
-    let (_front, address) = haproxy(dir.path(), running.address, "proto h2").await;
+    let (_front, address) = haproxy(dir.path(), running.address, 1, "proto h2").await;
     pass(&upstream, address).await;
 }

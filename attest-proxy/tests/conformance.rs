@@ -19,11 +19,17 @@ mod corpus;
 
 use std::{net::SocketAddr, time::Duration};
 
-use common::{Rig, client::Connection, forge::psk_text};
+use common::{
+    Rig,
+    client::Connection,
+    forge::psk_text,
+    fronts::{haproxy, nginx},
+};
 use corpus::{
-    fill,
+    End, chunks, fill, framing, lines,
     probe::{self, Probe, Verdict},
 };
+use testkit::upstream::Upstream;
 
 /// How long a server that waits is watched.
 const SILENCE: Duration = Duration::from_millis(400);
@@ -96,41 +102,55 @@ fn judge(case: &Probe, seen: &Seen) -> Verdict {
     }
 }
 
+/// Plays every case; each waits for silence: eight at a time.
+async fn run(address: SocketAddr) -> Vec<(Probe, Seen, Verdict)> {
+    let mut all = Vec::new();
+    for some in probe::cases().chunks(8) {
+        let played: Vec<_> = some
+            .iter()
+            .map(|case| (*case, tokio::spawn(play(address, *case))))
+            .collect();
+        for (case, seen) in played {
+            let seen = seen.await.unwrap();
+            let verdict = judge(&case, &seen);
+            all.push((case, seen, verdict));
+        }
+    }
+    all
+}
+
+fn count(all: &[(Probe, Seen, Verdict)], wanted: Verdict) -> usize {
+    all.iter().filter(|(.., verdict)| *verdict == wanted).count()
+}
+
+fn say(who: &str, all: &[(Probe, Seen, Verdict)]) {
+    let [passed, warned, failed] = [Verdict::Pass, Verdict::Warn, Verdict::Fail].map(|v| count(all, v));
+    println!(
+        "Http11Probe, {who}: {passed} pass, {warned} warn, {failed} fail, of {}",
+        all.len()
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn http11probe_says_of_us_what_is_written_down() {
     let rig = Rig::new().await;
-    let cases = probe::cases();
+    let all = run(rig.address).await;
     let mut wrong = Vec::new();
-    let mut counts = [0; 3];
-    // Each waits for silence: eight at a time.
-    for some in cases.chunks(8) {
-        let played: Vec<_> = some
+    for (case, seen, verdict) in &all {
+        let (wanted, why) = probe::EXCEPT
             .iter()
-            .map(|case| tokio::spawn(play(rig.address, *case)))
-            .collect();
-        for (case, seen) in some.iter().zip(played) {
-            let seen = seen.await.unwrap();
-            let verdict = judge(case, &seen);
-            counts[verdict as usize] += 1;
-            let (wanted, why) = probe::EXCEPT
-                .iter()
-                .find(|(id, ..)| *id == case.id)
-                .map_or((Verdict::Pass, ""), |(_, verdict, why)| (*verdict, *why));
-            if verdict != wanted {
-                wrong.push(format!(
-                    "{}: {verdict:?} ({seen:.300?}), not {wanted:?} {why}",
-                    case.id
-                ));
-            }
+            .find(|(id, ..)| *id == case.id)
+            .map_or((Verdict::Pass, ""), |(_, verdict, why)| (*verdict, *why));
+        if *verdict != wanted {
+            wrong.push(format!(
+                "{}: {verdict:?} ({seen:.300?}), not {wanted:?} {why}",
+                case.id
+            ));
         }
     }
-    let [passed, warned, failed] = counts;
-    println!(
-        "Http11Probe: {passed} pass, {warned} warn, {failed} fail, of {}",
-        cases.len()
-    );
+    say("attest-proxy", &all);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let known: Vec<_> = cases.iter().map(|c| c.id).collect();
+    let known: Vec<_> = all.iter().map(|(case, ..)| case.id).collect();
     assert!(probe::EXCEPT.iter().all(|(id, ..)| known.contains(id)));
     // Whatever the verdicts, nothing of this is anything but what was asked for.
     for request in rig.upstream.received() {
@@ -143,5 +163,45 @@ async fn http11probe_says_of_us_what_is_written_down() {
         assert!(
             !everything.contains(&psk_text("plain")) && !everything.to_lowercase().contains("x-checksum")
         );
+    }
+}
+
+/// How many requests with broken lines, lengths or chunks a server is shown through a proxy. What only this gate wants of a
+/// request is not among them.
+async fn let_through(address: SocketAddr, upstream: &Upstream) -> (usize, usize) {
+    let mut through = 0;
+    let broken = [framing::cases(), lines::cases(), chunks::cases()].concat();
+    let broken: Vec<_> = broken.iter().filter(|c| c.end == End::Closed).collect();
+    for case in &broken {
+        let before = upstream.received().len();
+        let mut connection = Connection::open(address).await;
+        connection.send(&case.bytes).await;
+        let _ = connection.rest_after(Duration::from_millis(15), |_| false).await;
+        through += usize::from(upstream.received().len() > before);
+    }
+    (through, broken.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_does_better() {
+    let rig = Rig::new().await;
+    let ours = run(rig.address).await;
+    let passed = count(&ours, Verdict::Pass);
+    assert_eq!(let_through(rig.address, &rig.upstream).await.0, 0);
+    say("attest-proxy", &ours);
+    let dir = tempfile::tempdir().unwrap();
+    for who in ["nginx", "HAProxy"] {
+        let upstream = Upstream::json("{\"done\":true}");
+        let behind = upstream.url().trim_start_matches("http://").parse().unwrap();
+        let (_front, address) = match who {
+            "nginx" => nginx(dir.path(), behind, 50).await,
+            _ => haproxy(dir.path(), behind, 50, "").await,
+        };
+        let theirs = run(address).await;
+        say(who, &theirs);
+        let (through, of) = let_through(address, &upstream).await;
+        println!("{who} lets through {through} of {of} broken requests; attest-proxy none");
+        assert!(count(&theirs, Verdict::Pass) <= passed, "{who}");
+        assert!(through > 0, "{who}");
     }
 }

@@ -239,7 +239,7 @@ impl Drop for Busy {
         let conn = &*self.0;
         conn.since.store(conn.elapsed(), Ordering::Relaxed);
         conn.answered.fetch_add(1, Ordering::Relaxed);
-        if conn.waiting.swap(false, Ordering::Acquire) {
+        if conn.waiting.load(Ordering::Relaxed) && conn.waiting.swap(false, Ordering::Acquire) {
             let waiter = conn.waiter.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(waiter) = waiter {
                 waiter.wake();

@@ -11,6 +11,7 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -153,16 +154,21 @@ impl Requests {
         conn: &Conn,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        conn.when_answered(cx.waker());
+        let mut room = [MaybeUninit::uninit(); READ];
         while self.held.len() < HELD {
-            let mut room = [0; READ];
-            let mut read = ReadBuf::new(&mut room);
-            ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
-            if read.filled().is_empty() {
+            let mut read = ReadBuf::uninit(&mut room);
+            match Pin::new(&mut *stream).poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => {
+                    self.held.extend_from_slice(read.filled());
+                }
                 // It has left. To hyper that is the end, whatever came before it.
-                return Poll::Ready(Ok(()));
+                Poll::Ready(left) => return Poll::Ready(left),
+                Poll::Pending => break,
             }
-            self.held.extend_from_slice(read.filled());
+        }
+        // Whoever holds nothing is woken by what comes.
+        if !self.held.is_empty() {
+            conn.when_answered(cx.waker());
         }
         Poll::Pending
     }

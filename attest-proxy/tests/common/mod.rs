@@ -13,6 +13,7 @@
 
 pub mod client;
 pub mod forge;
+pub mod fronts;
 pub mod http2;
 pub mod kiosk;
 pub mod process;

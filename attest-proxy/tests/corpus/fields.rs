@@ -96,8 +96,15 @@ const FIELDS: &[&str] = &[
     "Content-Type: application/json\r\nContent-Type: application/json",
 ];
 
-/// Expectations that are none (RFC 9110 10.1.1), with a good body behind them. What must never be is an answer out of turn.
+/// Expectations (RFC 9110 10.1.1) beside a broken length. What must never be is an answer out of turn.
 const EXPECTS: &[&str] = &[
+    "Expect: 100-continue\r\nContent-Length: {L}\r\nContent-Length: {L}",
+    "Expect: 100-continue\r\nContent-Length: 0{L}",
+    "Expect: 100-continue\r\n Content-Length: {L}",
+    "Expect: 100-continue\0\r\nContent-Length: {L}",
+    "Expect: 100-\rcontinue\r\nContent-Length: {L}",
+    "Expect: y\n100-continue\r\nContent-Length: {L}",
+    "Expect\t: 100-continue\r\nContent-Length: {L}",
     "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\nContent-Length: 4",
     "Expect: 100-continue\r\nContent-Length: x",
     "Expect : 100-continue\r\nContent-Length: {L}",

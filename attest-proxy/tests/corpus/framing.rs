@@ -357,6 +357,38 @@ pub fn cases() -> Vec<Case> {
         &format!("POST /api/chat HTTP/1.0\r\nHost: a\r\n{{K}}Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n{CHUNKED}"),
         End::Closed,
     ));
+    // What other proxies were broken by. Pingora: bytes behind an upgrade that nobody has agreed to (CVE-2026-2833), chunks on
+    // HTTP/1.0 and codings beside `chunked` (CVE-2026-2835), a body that is left lying when the answer needs none of it
+    // (CVE-2025-4366; its cache, CVE-2026-2836, has no counterpart). hyper: a sign before a length and a chunk's size that
+    // overflows (RUSTSEC-2021-0078, -0020).
+    for (name, template) in [
+        (
+            "CVE-2026-2833",
+            "GET /api/version HTTP/1.1\r\nHost: a\r\n{K}Connection: Upgrade\r\nUpgrade: foo\r\n\r\nPOST /api/pull HTTP/1.1\r\nHost: a\r\n\r\n",
+        ),
+        (
+            "CVE-2026-2835, HTTP/1.0",
+            "POST /api/chat HTTP/1.0\r\nHost: a\r\n{K}Connection: keep-alive\r\nTransfer-Encoding: chunked\r\nContent-Length: 29\r\n\r\n0\r\n\r\nGET /api/pull HTTP/1.1\r\nX: ",
+        ),
+        (
+            "CVE-2026-2835, several codings",
+            "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Transfer-Encoding: identity, chunked\r\nContent-Length: 29\r\n\r\n0\r\n\r\nGET /api/pull HTTP/1.1\r\nX: ",
+        ),
+        (
+            "CVE-2025-4366",
+            "GET /api/version HTTP/1.1\r\nHost: a\r\n{K}Content-Length: 36\r\n\r\nGET /api/pull HTTP/1.1\r\nHost: a\r\nX: y",
+        ),
+        (
+            "RUSTSEC-2021-0078",
+            "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Content-Length: +3\r\n\r\nabc",
+        ),
+        (
+            "RUSTSEC-2021-0020",
+            "POST /api/chat HTTP/1.1\r\nHost: a\r\n{K}Transfer-Encoding: chunked\r\n\r\nf0000000000000003\r\nabc\r\n0\r\n\r\n",
+        ),
+    ] {
+        all.push(Case::new(name, template, End::Closed));
+    }
     // CL.0 and 0.CL: a length that is kept, and a body that is a request.
     all.push(Case::post("Content-Length: 0", "", End::Closed));
     all.push(Case::post("X: y", "", End::Closed));
