@@ -23,7 +23,10 @@ use crate::{
     keys::{self, StorageKeys},
     log::{self, Format, Verbosity},
     server::Server,
-    top::{client, screen},
+    top::{
+        client,
+        screen::{self, Sort},
+    },
 };
 
 /// Admits devices to Ollama by their pre-shared key and, where their policy asks for it, by what their TPM says.
@@ -76,9 +79,26 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Ask a running proxy whether it takes requests, as a container's health check does.
+    ///
+    /// Reads /readyz of the operators' listener. Exit 0 when it does, 1 when it does not, with every reason on a line.
+    Ready {
+        /// The operators' listener.
+        #[arg(
+            long,
+            value_name = "ADDR",
+            conflicts_with = "config",
+            required_unless_present = "config"
+        )]
+        operators: Option<SocketAddr>,
+        /// A configuration that names it.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Watch a running proxy: devices, streams, refusals, upstreams. Ctrl-C ends it.
     ///
-    /// Reads /top of the operators' listener. Rates are those between two readings.
+    /// Reads /top of the operators' listener. Rates are those between two readings. Keys order the devices: b busy, a
+    /// admitted per second, r refused, t tokens, n name; q ends it.
     Top {
         /// The operators' listener.
         #[arg(
@@ -94,6 +114,9 @@ enum Command {
         /// Between two readings.
         #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
         interval: Duration,
+        /// By what devices are ordered; keys change it.
+        #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
+        sort: Sort,
         /// Show what is there once, and end.
         #[arg(long)]
         once: bool,
@@ -178,10 +201,13 @@ pub fn run() -> ExitCode {
             operators,
             config,
             interval,
+            sort,
             once,
             json,
         } => operators_of(operators, config.as_deref())
-            .and_then(|address| on_runtime(watch_top(address, interval, once, json))),
+            .and_then(|address| on_runtime(watch_top(address, interval, sort, once, json))),
+        Command::Ready { operators, config } => operators_of(operators, config.as_deref())
+            .and_then(|address| on_runtime(asked_whether_ready(address))),
         Command::Audit {
             command:
                 AuditCommand::Verify {
@@ -338,9 +364,26 @@ fn operators_of(given: Option<SocketAddr>, config: Option<&Path>) -> Result<Sock
     }
 }
 
-async fn watch_top(address: SocketAddr, every: Duration, once: bool, json: bool) -> Result<(), Failure> {
+async fn asked_whether_ready(address: SocketAddr) -> Result<(), Failure> {
+    let readiness = client::ready(address).await.map_err(|e| failed(&e))?;
+    if readiness.ready {
+        return print(b"ready\n");
+    }
+    for reason in &readiness.reasons {
+        print(format!("{reason}\n").as_bytes())?;
+    }
+    Err(failed(&"it takes no requests"))
+}
+
+async fn watch_top(
+    address: SocketAddr,
+    every: Duration,
+    sort: Sort,
+    once: bool,
+    json: bool,
+) -> Result<(), Failure> {
     if !once {
-        return client::run(address, every.max(Duration::from_millis(100)))
+        return client::run(address, every.max(Duration::from_millis(100)), sort)
             .await
             .map_err(|e| failed(&e));
     }
@@ -349,7 +392,7 @@ async fn watch_top(address: SocketAddr, every: Duration, once: bool, json: bool)
         return print(&[&text[..], b"\n"].concat());
     }
     let (width, height) = client::size();
-    let lines = screen::draw(&top, None, width, height);
+    let lines = screen::draw(&top, None, sort, width, height);
     print(format!("{}\n", lines.join("\n")).as_bytes())
 }
 

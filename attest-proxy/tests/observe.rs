@@ -334,6 +334,11 @@ async fn top_shows_devices_streams_refusals_and_upstreams() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(ended, "a stream that is over is still shown");
+    let (code, out, _) = program(&["ready", "--operators", &operators]);
+    assert_eq!((code, out.as_str()), (0, "ready\n"));
+    let (code, out, err) = program(&["ready", "--operators", "127.0.0.1:9"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("no answer from the operators' listener"), "{err}");
     let (code, _, err) = program(&["top", "--operators", "127.0.0.1:9", "--once"]);
     assert!(
         code == 1 && err.contains("no answer from the operators' listener"),
@@ -384,6 +389,18 @@ async fn top_draws_on_a_terminal_and_gives_it_back() {
     );
     rig.chat(&psk("stranger")).await;
     shows("psk-unknown 1");
+    // Keys are taken as they are pressed, and are not echoed.
+    tmux(&["send-keys", "n"]);
+    let screen = shows("by name");
+    let at = |word: &str| screen.find(word).unwrap();
+    assert!(at("kiosk") < at("plain"), "{screen}");
+    tmux(&["resize-window", "-x", "60", "-y", "20"]);
+    tmux(&["send-keys", "r"]);
+    let screen = shows("by refused");
+    assert!(
+        !screen.contains("TOK IN") && screen.contains("REFUSED"),
+        "{screen}"
+    );
     tmux(&["send-keys", "C-c"]);
     let screen = shows("it ended with 0");
     assert!(

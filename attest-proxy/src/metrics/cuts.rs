@@ -137,6 +137,14 @@ impl Cuts {
         count(&self.answers, why as usize);
     }
 
+    /// Those of answers that ever were.
+    pub(super) fn answers(&self) -> Vec<(String, u64)> {
+        let all = AnswerCut::ALL.iter().zip(&self.answers);
+        all.map(|(why, counter)| (why.as_str().to_owned(), counter.load(Ordering::Relaxed)))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
     pub(super) fn write(&self, text: &mut Text<'_>) -> fmt::Result {
         let name = "connections_cut_total";
         let help = "Client connections, and single streams, that the proxy ended, by why.";

@@ -300,6 +300,12 @@ impl Metrics {
         (get(&self.admitted), get(&self.abandoned), codes)
     }
 
+    /// Admitted answers that ended before their end, by why, for `/top`.
+    #[must_use]
+    pub fn answers_cut(&self) -> Vec<(String, u64)> {
+        self.cuts.answers()
+    }
+
     /// Open client connections.
     #[must_use]
     pub fn open_connections(&self) -> u64 {

@@ -1,22 +1,32 @@
 //! `attest-proxy top`, the program: reads `/top` again and again and draws it.
 //!
-//! Owns: the terminal while it runs (the alternate screen, given back at the end, also at Ctrl-C), and `--once`, which draws
-//! one frame of what is there and ends.
+//! Owns: the terminal while it runs (the alternate screen and the keys, given back at the end, also at Ctrl-C), and `--once`,
+//! which draws one frame of what is there and ends; and `attest-proxy ready`, which reads `/readyz`.
 
-use std::{io::Write as _, net::SocketAddr, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::{
     net::TcpStream,
     signal::unix::{SignalKind, signal},
-    time::{sleep, timeout},
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
 };
 
-use super::{Top, screen};
+use super::{
+    Top,
+    screen::{self, Sort},
+};
+use crate::operators::Readiness;
 
 /// How long an answer may take: the proxy asks its upstream for it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,49 +52,121 @@ pub enum TopError {
 /// # Errors
 /// [`TopError`].
 pub async fn read(address: SocketAddr) -> Result<(Top, Bytes), TopError> {
-    let unreachable = |why: String| TopError::Unreachable(address, why);
-    let body = timeout(PATIENCE, get(address))
-        .await
-        .map_err(|_| unreachable(format!("none within {PATIENCE:?}")))?
-        .map_err(unreachable)?;
+    let body = get(address, "/top").await?;
     let top = serde_json::from_slice(&body).map_err(|_| TopError::NotOurs(address))?;
     Ok((top, body))
 }
 
-/// Draws until a signal says that it is enough.
+/// Reads `/readyz` once.
+///
+/// # Errors
+/// [`TopError`].
+pub async fn ready(address: SocketAddr) -> Result<Readiness, TopError> {
+    let body = get(address, "/readyz").await?;
+    serde_json::from_slice(&body).map_err(|_| TopError::NotOurs(address))
+}
+
+async fn get(address: SocketAddr, path: &str) -> Result<Bytes, TopError> {
+    let unreachable = |why: String| TopError::Unreachable(address, why);
+    timeout(PATIENCE, fetch(address, path))
+        .await
+        .map_err(|_| unreachable(format!("none within {PATIENCE:?}")))?
+        .map_err(unreachable)
+}
+
+/// Draws until a signal, or `q`, says that it is enough.
 ///
 /// # Errors
 /// [`TopError`]; the terminal is given back before.
-pub async fn run(address: SocketAddr, every: Duration) -> Result<(), TopError> {
+pub async fn run(address: SocketAddr, every: Duration, sort: Sort) -> Result<(), TopError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     // The first reading before the screen is taken: its failure is best read on the screen of before.
     let (mut now, _) = read(address).await?;
+    let (terminal, mut keys) = keys();
     write("\x1b[?1049h\x1b[?25l")?;
+    let result = draw_on(
+        address,
+        every,
+        sort,
+        (&mut interrupt, &mut terminate),
+        &mut keys,
+        &mut now,
+    )
+    .await;
+    if let Some(terminal) = terminal {
+        // If it is gone, nothing is left to be given back.
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &terminal);
+    }
+    write("\x1b[?25h\x1b[?1049l")?;
+    result
+}
+
+type Signals<'a> = (
+    &'a mut tokio::signal::unix::Signal,
+    &'a mut tokio::signal::unix::Signal,
+);
+
+async fn draw_on(
+    address: SocketAddr,
+    every: Duration,
+    mut sort: Sort,
+    (interrupt, terminate): Signals<'_>,
+    keys: &mut mpsc::UnboundedReceiver<u8>,
+    now: &mut Top,
+) -> Result<(), TopError> {
     let mut before: Option<Top> = None;
-    let result = loop {
+    let mut next = Instant::now();
+    loop {
         let (width, height) = size();
         let mut frame = String::from("\x1b[H");
-        for line in screen::draw(&now, before.as_ref(), width, height.saturating_sub(1)) {
+        for line in screen::draw(now, before.as_ref(), sort, width, height.saturating_sub(1)) {
             frame.push_str(&line);
             frame.push_str("\x1b[K\r\n");
         }
         frame.push_str("\x1b[J");
-        if let Err(error) = write(&frame) {
-            break Err(error.into());
-        }
+        write(&frame)?;
+        next = next.max(Instant::now().checked_sub(every).unwrap_or(next));
+        let due = next.checked_add(every).unwrap_or(next);
         tokio::select! {
-            () = sleep(every) => {}
-            _ = interrupt.recv() => break Ok(()),
-            _ = terminate.recv() => break Ok(()),
+            () = sleep_until(due) => {
+                next = due;
+                let (reading, _) = read(address).await?;
+                before = Some(std::mem::replace(now, reading));
+            }
+            Some(key) = keys.recv() => match key {
+                b'q' | b'Q' => return Ok(()),
+                key => sort = Sort::of_key(key).unwrap_or(sort),
+            },
+            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
         }
-        match read(address).await {
-            Ok((next, _)) => before = Some(std::mem::replace(&mut now, next)),
-            Err(error) => break Err(error),
-        }
+    }
+}
+
+/// Keys as they are pressed, without an echo, and how the terminal was before. Of what is no terminal, none.
+fn keys() -> (Option<Termios>, mpsc::UnboundedReceiver<u8>) {
+    let (pressed, keys) = mpsc::unbounded_channel();
+    let Ok(before) = tcgetattr(std::io::stdin()) else {
+        return (None, keys);
     };
-    write("\x1b[?25h\x1b[?1049l")?;
-    result
+    let mut raw = before.clone();
+    // Ctrl-C stays a signal.
+    raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+    if tcsetattr(std::io::stdin(), OptionalActions::Now, &raw).is_err() {
+        return (None, keys);
+    }
+    // It waits for a key for as long as the program lives.
+    std::thread::spawn(move || {
+        let mut key = [0];
+        while std::io::stdin().read_exact(&mut key).is_ok() {
+            let [key] = key;
+            if pressed.send(key).is_err() {
+                return;
+            }
+        }
+    });
+    (Some(before), keys)
 }
 
 /// The terminal's columns and lines; of what is none, those of old.
@@ -102,13 +184,13 @@ fn write(text: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-async fn get(address: SocketAddr) -> Result<Bytes, String> {
+async fn fetch(address: SocketAddr, path: &str) -> Result<Bytes, String> {
     let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|e| e.to_string())?;
     let driving = tokio::spawn(async move { drop(connection.await) });
-    let request = Request::get("/top")
+    let request = Request::get(path)
         .header(header::HOST, address.to_string())
         .body(Empty::<Bytes>::new())
         .map_err(|e| e.to_string())?;

@@ -6,6 +6,7 @@
 pub mod board;
 pub mod client;
 pub mod screen;
+mod table;
 
 use std::sync::atomic::Ordering;
 
@@ -33,6 +34,9 @@ pub struct Top {
     pub abandoned: u64,
     /// Refusals by code, the most frequent first; none that never came.
     pub refused: Vec<(String, u64)>,
+    /// Admitted answers that ended before their end, by why; none that never were.
+    #[serde(default)]
+    pub cut: Vec<(String, u64)>,
     /// Open client connections.
     pub connections: u64,
     /// Devices that can be admitted.
@@ -160,6 +164,7 @@ pub fn gather(proxy: &Proxy, ready: Readiness) -> Top {
         admitted,
         abandoned,
         refused,
+        cut: proxy.metrics.answers_cut(),
         connections: proxy.metrics.open_connections(),
         usable,
         unusable,
