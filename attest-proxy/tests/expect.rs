@@ -17,23 +17,30 @@ use std::time::Duration;
 use common::{Rig, client::Connection};
 use corpus::{FOLLOWER, fill};
 
-const SILENCE: Duration = Duration::from_millis(300);
+/// How long nothing must be said, and how long a word may take.
+const SILENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 fn statuses(said: &str) -> Vec<u16> {
     let answers = said.split("HTTP/1.1 ").skip(1);
     answers.map(|a| a.get(..3).unwrap().parse().unwrap()).collect()
 }
 
-/// What is said to a head, then to what follows it.
-async fn talk(rig: &Rig, head: &str, rest: &str) -> (Vec<u16>, Vec<u16>, bool) {
+/// What is said to a head, then to what follows it. Of heads with an expectation that is one, and of those that are refused,
+/// something is said at once.
+async fn talk(rig: &Rig, head: &str, rest: &str, first: Duration) -> (Vec<u16>, Vec<u16>, bool) {
     let mut connection = Connection::open(rig.address).await;
     connection.send(&fill(head)).await;
-    let (first, closed) = connection.watch(SILENCE).await;
+    let (first, closed) = connection.watch(first, SILENCE).await;
     if closed {
         return (statuses(&first), Vec::new(), true);
     }
+    // Whoever was refused hears no more.
+    let answered = statuses(&first).iter().any(|s| *s >= 400);
     connection.send(&fill(rest)).await;
-    let (second, closed) = connection.watch(SILENCE).await;
+    let (second, closed) = connection
+        .watch(if answered { SILENCE } else { PATIENCE }, SILENCE)
+        .await;
     (statuses(&first), statuses(&second), closed)
 }
 
@@ -55,6 +62,7 @@ async fn a_body_is_asked_for_once_its_head_was_admitted() {
             &rig,
             &head(&format!("{{K}}{expect}\r\nContent-Length: {{L}}\r\n")),
             &behind,
+            PATIENCE,
         )
         .await;
         assert_eq!(
@@ -66,13 +74,19 @@ async fn a_body_is_asked_for_once_its_head_was_admitted() {
     assert_eq!(rig.upstream.received().len(), 8);
     // Chunks too; and who does not wait is not asked for more than it sent.
     let chunks = head("{K}Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n");
-    let (first, second, _) = talk(&rig, &chunks, &format!("{{X}}\r\n{{B}}\r\n0\r\n\r\n{FOLLOWER}")).await;
+    let (first, second, _) = talk(
+        &rig,
+        &chunks,
+        &format!("{{X}}\r\n{{B}}\r\n0\r\n\r\n{FOLLOWER}"),
+        PATIENCE,
+    )
+    .await;
     assert_eq!((first, second), (vec![100], vec![200, 200]));
     let at_once = format!(
         "{}{{B}}",
         head("{K}Expect: 100-continue\r\nContent-Length: {L}\r\n")
     );
-    let (first, second, _) = talk(&rig, &at_once, FOLLOWER).await;
+    let (first, second, _) = talk(&rig, &at_once, FOLLOWER, PATIENCE).await;
     assert_eq!((first.last(), &second[..]), (Some(&200), &[200][..]));
 }
 
@@ -90,7 +104,7 @@ async fn an_expectation_that_is_none_is_ignored() {
         "Expect:",
     ] {
         let fields = format!("{{K}}{expect}\r\nContent-Length: {{L}}\r\n");
-        let (first, second, closed) = talk(&rig, &head(&fields), &format!("{{B}}{FOLLOWER}")).await;
+        let (first, second, closed) = talk(&rig, &head(&fields), &format!("{{B}}{FOLLOWER}"), SILENCE).await;
         assert_eq!(
             (&first[..], &second[..], closed),
             (&[][..], &[200, 200][..], false),
@@ -117,7 +131,7 @@ async fn an_answer_before_the_body_makes_no_request_of_the_body() {
             "Expect: 100-continue\r\nExpect: x\r\n",
         ] {
             let fields = format!("{fields}{expect}Content-Length: {length}\r\n");
-            let (first, second, closed) = talk(&rig, &head(&fields), hidden).await;
+            let (first, second, closed) = talk(&rig, &head(&fields), hidden, PATIENCE).await;
             assert_eq!(first, [status], "{fields}");
             assert!(second.is_empty(), "{fields}: {second:?}, {closed}");
         }
@@ -126,7 +140,7 @@ async fn an_answer_before_the_body_makes_no_request_of_the_body() {
         let request = format!(
             "POST {path} HTTP/1.1\r\nHost: a\r\n{{K}}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
         );
-        let (first, second, _) = talk(&rig, &request, hidden).await;
+        let (first, second, _) = talk(&rig, &request, hidden, PATIENCE).await;
         assert!(first.len() == 1 && first[0] >= 400, "{path}: {first:?}");
         assert!(second.is_empty(), "{path}: {second:?}");
     }

@@ -157,11 +157,12 @@ impl Connection {
         self.rest().await
     }
 
-    /// What is said until nothing is said for a while, and whether the proxy has closed by then.
-    pub async fn watch(&mut self, silence: Duration) -> (String, bool) {
+    /// What is said, and whether the proxy has closed then. The first word may take `first`, each one after it `silence`.
+    pub async fn watch(&mut self, first: Duration, silence: Duration) -> (String, bool) {
+        let mut patience = first;
         let closed = loop {
-            match timeout(silence, self.more()).await {
-                Ok(true) => {}
+            match timeout(patience, self.more()).await {
+                Ok(true) => patience = silence,
                 Ok(false) => break true,
                 Err(_) => break false,
             }
