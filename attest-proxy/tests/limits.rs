@@ -19,7 +19,10 @@ use common::{
     psk,
 };
 use testkit::upstream::{Gate, Reply, Upstream};
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::sleep,
+};
 
 fn version() -> Vec<u8> {
     request("GET", "/api/version", &psk("plain"), "")
@@ -184,4 +187,30 @@ async fn a_quiet_connection_is_put_aside_and_loses_nothing() {
     assert_eq!(connection.answer("GET").await.unwrap().status, 400);
     assert!(connection.is_closed().await);
     assert_eq!(rig.upstream.received().len(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_does_not_take_the_kernel_forgets_too() {
+    let long = "x".repeat(4 << 20);
+    let upstream = Upstream::start(move |_| Reply::json(200, &long));
+    let rig = Rig::with(upstream, "[limits]\nwrite-stall = \"1s\"").await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let mut client = socket.connect(rig.address).await.unwrap();
+    client
+        .write_all(&request("POST", "/api/chat", &psk("plain"), CHAT))
+        .await
+        .unwrap();
+    rig.upstream.until("it to be cut", |u| u.abandoned() == 1).await;
+    // It begins to read: what it has itself is there, and then no more comes.
+    let (mut room, mut got) = (vec![0; 64 << 10], 0);
+    let end = loop {
+        match client.read(&mut room).await {
+            Ok(0) => break None,
+            Ok(n) => got += n,
+            Err(error) => break Some(error.kind()),
+        }
+    };
+    assert_eq!(end, Some(std::io::ErrorKind::ConnectionReset));
+    assert!(got < 64 << 10, "{got}");
 }

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     metrics::Cut,
     service::Proxy,
-    wire::{Conn, Guarded},
+    wire::{Conn, Guarded, Overdue},
 };
 
 /// How HTTP/2 begins (RFC 9113 3.4).
@@ -97,6 +97,7 @@ pub(super) async fn serve<S: Stream>(
     if pace.finishing() {
         Pin::new(&mut served).graceful_shutdown();
     }
+    let mut stalled = false;
     let quiet = poll_fn(|cx| {
         loop {
             // Errors are the client's: it left, or its bytes are no HTTP, which hyper has answered.
@@ -111,6 +112,7 @@ pub(super) async fn serve<S: Stream>(
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(event @ Event::Overdue(_)) => {
                     cut(proxy, event);
+                    stalled = event == Event::Overdue(Overdue::Stall);
                     return Poll::Ready(false);
                 }
                 Poll::Ready(Event::Finish) => Pin::new(&mut served).graceful_shutdown(),
@@ -119,6 +121,9 @@ pub(super) async fn serve<S: Stream>(
         }
     });
     if !quiet.await {
+        if stalled {
+            served.into_parts().io.inner().stream().abandon();
+        }
         return None;
     }
     // Nothing is lost: every answer was taken, and what was read and not used yet comes back.

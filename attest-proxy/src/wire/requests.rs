@@ -85,6 +85,11 @@ impl<S> Guarded<S> {
         }
     }
 
+    /// The stream.
+    pub const fn stream(&self) -> &S {
+        &self.stream
+    }
+
     /// The stream, and what was read from it and not wanted.
     pub fn into_parts(self) -> (S, Bytes) {
         (self.stream, self.watch.held.freeze())
