@@ -7,9 +7,13 @@ use std::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
+
+/// `registry-max-age` of the soak's configuration.
+const SNAPSHOT_GOOD: Duration = Duration::from_secs(15);
 
 /// What is done to the proxy at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +46,7 @@ impl Fault {
 pub struct Phase {
     pub nth: u64,
     pub fault: Fault,
+    pub since: Instant,
 }
 
 /// The field on which it is played.
@@ -66,6 +71,7 @@ impl Field {
             phase: watch::Sender::new(Phase {
                 nth: 1,
                 fault: Fault::Recovering,
+                since: Instant::now(),
             }),
             over: AtomicBool::new(false),
             numbers: AtomicU64::new(1),
@@ -83,6 +89,7 @@ impl Field {
         self.phase.send_modify(|phase| {
             phase.nth += 1;
             phase.fault = fault;
+            phase.since = Instant::now();
         });
     }
 
@@ -91,9 +98,11 @@ impl Field {
         begun.fault == Fault::None && self.phase() == begun
     }
 
-    /// Whether who shows a key alone was to be served from `begun` until now.
+    /// Whether who shows a key alone was to be served from `begun` until now. A registry that takes long to come back, on a
+    /// machine with much to do, can be away for longer than its snapshot is good.
     pub fn serves(&self, begun: Phase) -> bool {
-        begun.fault.spares_keys() && self.phase() == begun
+        let short = begun.fault == Fault::None || begun.since.elapsed() < SNAPSHOT_GOOD / 2;
+        begun.fault.spares_keys() && short && self.phase() == begun
     }
 
     pub fn end(&self) {
