@@ -18,9 +18,10 @@ pub(crate) fn pin(core: usize) {
     sched_setaffinity(None, &set).expect("two cores");
 }
 
-/// A program on the proxies' core.
+/// A program on the proxies' core, which does not outlive this one.
 pub(crate) fn on_proxy_core(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = Command::new("taskset");
-    command.arg("--cpu-list").arg(PROXY.to_string()).arg(program);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "taskset", "--cpu-list"]);
+    command.arg(PROXY.to_string()).arg(program);
     command
 }

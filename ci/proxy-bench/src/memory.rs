@@ -57,6 +57,11 @@ pub(crate) fn measure(proxy: &Running, connections: usize) -> Memory {
         .collect();
     sleep(Duration::from_secs(2));
     let connected_kib = usage::resident(proxy.child.id());
+    let held = usage::descriptors(proxy.child.id());
+    assert!(
+        held >= connections,
+        "{held} descriptors: some connections were closed"
+    );
     Memory {
         idle_kib,
         connections: open.len(),

@@ -64,15 +64,20 @@ impl House {
         }
     }
 
-    /// Starts one. `name` is its configuration's; `all`: with an access log, as JSON.
+    /// Starts one. `name` is its configuration's; `all`: with an access log, as JSON, and an audit log.
     pub(crate) fn start(&self, name: &str, upstream: SocketAddr, all: bool) -> Running {
         let dir = self.dir.path();
         let config = dir.join(format!("{name}.toml"));
         let text = format!(
             "listen = \"127.0.0.1:0\"\noperator-listen = \"127.0.0.1:0\"\nfleet = \"{FLEET}\"\naudience = \"{AUDIENCE}\"\n\
              registry = \"{}\"\nupstream = \"http://{upstream}\"\n[fleet-key]\nid = \"k1\"\nfile = \"fleet.key\"\n\
-             [limits]\nconnections = 20000\n",
-            self.registry
+             [limits]\nconnections = 20000\n{}",
+            self.registry,
+            if all {
+                format!("[audit]\nfile = \"{name}.jsonl\"\n")
+            } else {
+                String::new()
+            }
         );
         fs::write(&config, text).unwrap();
         let log = dir.join(format!("{name}.log"));

@@ -25,6 +25,11 @@ pub(crate) fn resident(pid: u32) -> u64 {
         .sum()
 }
 
+/// Descriptors that `pid` holds.
+pub(crate) fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
 fn first_number(path: &Path) -> Option<u64> {
     fs::read_to_string(path)
         .ok()?

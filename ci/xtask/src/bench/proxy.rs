@@ -153,7 +153,7 @@ fn chapter(host: &Host, measured: &Measured) -> (String, bool) {
         format_args!(
             "\n`direct` is load and backend without a proxy (its processor time is both of theirs). `psk`, `session` and `quotes` are one \
              attest-proxy,\nwhich logs refusals only: a key alone, a session's signature, a P-256 quote in each request. `everything` has the \
-             access log on as JSON.\n`nginx-log` writes its own. Envoy compares one key; ollamaMQ has none and queues per user. ring's bare \
+             access log on as JSON,\nand the audit log, whose lines are synced each second. `nginx-log` writes its own. Envoy compares one key; ollamaMQ has none and queues per user. ring's bare \
              verification takes\n{:.1} µs (Ed25519) and {:.1} µs (P-256) of processor time.\n\n\
              | figure | measured | by processor time | must | aim | |\n|---|---|---|---|---|---|\n",
             median(measured.rounds.iter().map(|r| r.ed25519_us)).unwrap_or_default(),

@@ -139,17 +139,29 @@ pub(super) fn write(
 ) -> rusqlite::Result<Vec<Commit>> {
     // Immediate: a reader that turns into a writer would fail when another wrote in between.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let before: Revision = transaction
+        .prepare_cached("SELECT revision FROM head")?
+        .query_row([], |row| row.get(0))?;
+    let mut head = before;
     let commits = wanted
         .iter()
-        .map(|(guards, puts)| one(&transaction, guards, puts))
+        .map(|(guards, puts)| one(&transaction, guards, puts, &mut head))
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    if commits.iter().any(|commit| matches!(commit, Commit::Done(_))) {
+    if head != before {
+        transaction
+            .prepare_cached("UPDATE head SET revision = ?1")?
+            .execute([head])?;
         transaction.commit()?;
     }
     Ok(commits)
 }
 
-fn one(connection: &Connection, guards: &[Guard], puts: &[Put]) -> rusqlite::Result<Commit> {
+fn one(
+    connection: &Connection,
+    guards: &[Guard],
+    puts: &[Put],
+    head: &mut Revision,
+) -> rusqlite::Result<Commit> {
     let found = guards
         .iter()
         .map(|guard| super::get(connection, guard.key()))
@@ -160,9 +172,8 @@ fn one(connection: &Connection, guards: &[Guard], puts: &[Put]) -> rusqlite::Res
     if !guards.iter().zip(&found).all(hold) {
         return Ok(Commit::Conflict(found));
     }
-    let revision: Revision = connection
-        .prepare_cached("UPDATE head SET revision = revision + 1 RETURNING revision")?
-        .query_row([], |row| row.get(0))?;
+    let revision = Revision::new(head.get().saturating_add(1));
+    *head = revision;
     for Put { key, value } in puts {
         connection
             .prepare_cached("INSERT OR REPLACE INTO records (key, value, revision) VALUES (?1, ?2, ?3)")?
