@@ -49,8 +49,8 @@ impl fmt::Display for Host {
         } = self;
         write!(
             f,
-            "{cpu}, {cores} cores of which one is used, Linux {kernel}; {rustc}, profile `bench` (as `release`: thin LTO, \
-             4 codegen units); ring {ring}"
+            "{cpu}, {cores} cores of which one is used, Linux {kernel}; {rustc}, profile `bench` (as `release`: fat LTO, \
+             1 codegen unit); ring {ring}"
         )
     }
 }
