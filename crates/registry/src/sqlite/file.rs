@@ -102,6 +102,7 @@ pub(super) fn open(path: &Path, busy: Duration, absent: Absent) -> Result<Opened
     let file = Some(id(path).map_err(unreadable)?);
     let connection = connect(path, busy).map_err(Unavailable::failed)?;
     check(path, &connection)?;
+    be_frugal(&connection).map_err(Unavailable::failed)?;
     connection
         .pragma_update(None, "synchronous", "full")
         .map_err(Unavailable::failed)?;
@@ -117,8 +118,12 @@ pub(super) fn connect(path: &Path, busy: Duration) -> rusqlite::Result<Connectio
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(busy)?;
-    connection.pragma_update(None, "cache_size", CACHE_KIB.saturating_neg())?;
     Ok(connection)
+}
+
+/// Keeps little of the file in memory.
+pub(super) fn be_frugal(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "cache_size", CACHE_KIB.saturating_neg())
 }
 
 /// An empty registry that ends with its connection.

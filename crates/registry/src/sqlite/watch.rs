@@ -115,6 +115,7 @@ impl Follower {
     fn begin(&self) -> Result<(Following, Change), WatchError> {
         let file = file::id(&self.path).map_err(Unavailable::failed)?;
         let connection = file::connect(&self.path, self.busy).map_err(|e| self.failed(e))?;
+        file::be_frugal(&connection).map_err(|e| self.failed(e))?;
         let version = data_version(&connection).map_err(|e| self.failed(e))?;
         let all = list(&connection, &self.prefix).map_err(|e| self.failed(e))?;
         let following = Following {
