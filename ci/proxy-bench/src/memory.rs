@@ -52,6 +52,11 @@ pub(crate) fn measure(proxy: &Running, connections: usize) -> Memory {
                 assert!(n > 0, "{}", String::from_utf8_lossy(&answer));
                 answer.extend_from_slice(&room[..n]);
             }
+            assert!(
+                answer.starts_with(b"HTTP/1.1 200"),
+                "{}",
+                String::from_utf8_lossy(&answer)
+            );
             stream
         })
         .collect();

@@ -71,7 +71,7 @@ impl House {
         let text = format!(
             "listen = \"127.0.0.1:0\"\noperator-listen = \"127.0.0.1:0\"\nfleet = \"{FLEET}\"\naudience = \"{AUDIENCE}\"\n\
              registry = \"{}\"\nupstream = \"http://{upstream}\"\n[fleet-key]\nid = \"k1\"\nfile = \"fleet.key\"\n\
-             [limits]\nconnections = 20000\n{}",
+             [limits]\nconnections = 20000\nconnections-per-peer = 20000\n{}",
             self.registry,
             if all {
                 format!("[audit]\nfile = \"{name}.jsonl\"\n")
