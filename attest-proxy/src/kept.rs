@@ -180,7 +180,7 @@ impl Kept {
         let entries: Vec<_> = view.snapshot().entries().collect();
         let mut policies: Vec<_> = entries
             .iter()
-            .map(|entry| (&entry.record.policy, &entry.policy))
+            .map(|entry| (&entry.record.policy, &*entry.policy))
             .collect();
         policies.sort_by_key(|(name, _)| *name);
         policies.dedup_by_key(|(name, _)| *name);
@@ -192,7 +192,7 @@ impl Kept {
             version: 1,
             alive,
             seen: seen.collect(),
-            devices: entries.iter().map(|entry| &entry.record).collect(),
+            devices: entries.iter().map(|entry| &*entry.record).collect(),
             policies,
         };
         let text = serde_json::to_vec(&writing).map_err(|_| KeptError::Seal)?;

@@ -20,13 +20,14 @@ use crate::{
     view::View,
 };
 
-/// A device that may be used, with the policy that it is under.
+/// A device that may be used, with the policy that it is under. Both are shared: with what was read, and a policy with all
+/// devices that are under it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The device.
-    pub record: DeviceRecord,
+    pub record: Arc<DeviceRecord>,
     /// Its policy.
-    pub policy: PolicyRecord,
+    pub policy: Arc<PolicyRecord>,
 }
 
 /// Why a registered device is refused. For the operator alone.

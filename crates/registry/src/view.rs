@@ -44,7 +44,7 @@ pub(crate) struct View {
     found: Found,
     generations: HashMap<DeviceId, u64>,
     revisions: HashMap<PolicyName, u64>,
-    entries: HashMap<DeviceId, Made>,
+    entries: HashMap<DeviceId, Arc<Entry>>,
 }
 
 #[derive(Debug, Default)]
@@ -56,14 +56,6 @@ struct Found {
     seen: BTreeMap<DeviceId, Read<Versioned<SeenRecord>>>,
     spent: BTreeMap<DeviceId, Read<Versioned<SpentRecord>>>,
     strays: BTreeSet<String>,
-}
-
-/// An entry, and the records that it was made of.
-#[derive(Debug)]
-struct Made {
-    record: Arc<DeviceRecord>,
-    policy: Arc<PolicyRecord>,
-    entry: Arc<Entry>,
 }
 
 impl View {
@@ -204,11 +196,10 @@ impl View {
         let devices: Vec<_> = known
             .into_iter()
             .map(|id| {
-                let entry = self.entry(&id, before.remove(&id)).map(|m| {
-                    let entry = Arc::clone(&m.entry);
-                    made.insert(id.clone(), m);
-                    entry
-                });
+                let entry = self.entry(&id, before.remove(&id));
+                if let Ok(entry) = &entry {
+                    made.insert(id.clone(), Arc::clone(entry));
+                }
                 (id, entry)
             })
             .collect();
@@ -245,7 +236,7 @@ impl View {
     }
 
     /// The entry of a device, the one of before if nothing of it changed, or why there is none.
-    fn entry(&self, id: &DeviceId, before: Option<Made>) -> Result<Made, Unusable> {
+    fn entry(&self, id: &DeviceId, before: Option<Arc<Entry>>) -> Result<Arc<Entry>, Unusable> {
         let record = match self.found.devices.get(id) {
             None => return Err(Unusable::RecordMissing),
             Some(Err(why)) => return Err(Unusable::Unreadable(why.clone())),
@@ -270,18 +261,14 @@ impl View {
         if let Some(Err(why)) = self.found.spent.get(id) {
             return Err(Unusable::SpentUnreadable(why.clone()));
         }
-        let same = |m: &Made| Arc::ptr_eq(&m.record, record) && Arc::ptr_eq(&m.policy, policy);
-        if let Some(made) = before.filter(same) {
-            return Ok(made);
-        }
-        Ok(Made {
-            entry: Arc::new(Entry {
-                record: DeviceRecord::clone(record),
-                policy: PolicyRecord::clone(policy),
-            }),
-            record: Arc::clone(record),
-            policy: Arc::clone(policy),
-        })
+        let same =
+            |entry: &Arc<Entry>| Arc::ptr_eq(&entry.record, record) && Arc::ptr_eq(&entry.policy, policy);
+        Ok(before.filter(same).unwrap_or_else(|| {
+            Arc::new(Entry {
+                record: Arc::clone(record),
+                policy: Arc::clone(policy),
+            })
+        }))
     }
 
     fn policy_of(&self, record: &DeviceRecord) -> Result<&Arc<PolicyRecord>, Unusable> {

@@ -134,7 +134,7 @@ fn strays_are_bounded_escaped_and_forgotten() {
 fn a_snapshot_is_made_of_records_at_hand() {
     let snapshot = Snapshot::of([device(1)], [("p".parse().unwrap(), policy())], []);
     assert!(
-        matches!(snapshot.find(&psk(), UnixTime::from_secs(0)), Lookup::Found(e) if e.record == device(1))
+        matches!(snapshot.find(&psk(), UnixTime::from_secs(0)), Lookup::Found(e) if *e.record == device(1))
     );
     let without = Snapshot::of([device(1)], [], []);
     assert!(matches!(entry(&without), Err(Unusable::PolicyMissing(_))));

@@ -37,7 +37,7 @@ pub(crate) async fn the_first_update_is_everything(bench: &Bench) {
     assert_eq!(snapshot.unusable().count(), 0);
     assert!(snapshot.strays().is_empty());
     let a = found(&snapshot, &psk("a")).unwrap();
-    assert_eq!((&a.record, &a.policy), (&device("a"), &policy(1)));
+    assert_eq!((&*a.record, &*a.policy), (&device("a"), &policy(1)));
     assert_eq!(snapshot.seen(&id("a")).unwrap().value, seen(4));
     assert_eq!(snapshot.seen(&id("b")), None);
     assert_eq!(snapshot.find(&psk("nobody"), NOW), Lookup::Unknown);
