@@ -10,7 +10,10 @@
 //! seconds: pass as `started_at` the first full second after the start, and serve from then on. A signature whose
 //! client is ahead of our clock can outlive a restart by as much (at most 30 s).
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use domain::UnixTime;
 
@@ -18,6 +21,8 @@ use crate::{nonce::Nonce, signature::VerifiedSignature, spans::Spans};
 
 /// How long a nonce is remembered: longer than anything is good.
 pub const KEPT_FOR: Duration = Duration::from_secs(61);
+/// How many are forgotten at most for one that is accepted: a second's thousands at one time would hold everyone up.
+const FORGOTTEN_AT_ONCE: usize = 64;
 /// Why a verified thing is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
@@ -70,7 +75,7 @@ pub struct Seen {
     capacity: usize,
     known: BTreeSet<Entry>,
     /// By when each may be forgotten: sorted, since a clock that is set back must not keep what comes after.
-    by_age: BTreeSet<(UnixTime, Entry)>,
+    by_age: BTreeMap<UnixTime, Vec<Entry>>,
     /// By when that could be forgotten which was: a clock that is set back comes to it again.
     forgotten: Spans,
 }
@@ -83,7 +88,7 @@ impl Seen {
             started_at,
             capacity,
             known: BTreeSet::new(),
-            by_age: BTreeSet::new(),
+            by_age: BTreeMap::new(),
             forgotten: Spans::new(),
         }
     }
@@ -150,14 +155,15 @@ impl Seen {
         seen: ReplayError,
     ) -> Result<(), ReplayError> {
         self.forget(now);
-        if self.known.contains(&entry) {
+        if self.known.len() >= self.capacity {
+            let full = ReplayError::Full;
+            return Err(if self.known.contains(&entry) { seen } else { full });
+        }
+        if !self.known.insert(entry) {
             return Err(seen);
         }
-        if self.known.len() >= self.capacity {
-            return Err(ReplayError::Full);
-        }
-        self.known.insert(entry);
-        self.by_age.insert((made.max(now).plus(KEPT_FOR), entry));
+        let until = made.max(now).plus(KEPT_FOR);
+        self.by_age.entry(until).or_default().push(entry);
         Ok(())
     }
 
@@ -169,13 +175,20 @@ impl Seen {
     }
 
     fn forget(&mut self, now: UnixTime) {
-        while let Some((until, entry)) = self.by_age.first().copied() {
-            if until > now {
-                break;
+        let mut left = FORGOTTEN_AT_ONCE;
+        while left > 0
+            && let Some(mut oldest) = self.by_age.first_entry().filter(|oldest| *oldest.key() <= now)
+        {
+            self.forgotten.add(*oldest.key());
+            let entries = oldest.get_mut();
+            let keep = entries.len().saturating_sub(left);
+            for entry in entries.drain(keep..) {
+                self.known.remove(&entry);
+                left = left.saturating_sub(1);
             }
-            self.forgotten.add(until);
-            self.by_age.pop_first();
-            self.known.remove(&entry);
+            if entries.is_empty() {
+                oldest.remove();
+            }
         }
     }
 }

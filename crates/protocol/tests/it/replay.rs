@@ -208,6 +208,23 @@ fn a_full_memory_refuses_until_something_is_old() {
     assert_eq!(seen.len(), 2);
 }
 
+#[test]
+fn a_second_that_was_full_is_forgotten_in_parts() {
+    let mut seen = Seen::new(at(0), 500);
+    for number in 0..200 {
+        assert_eq!(seen.accept_nonce(&a_nonce(number, 1000), at(1000)), Ok(()));
+    }
+    let mut known = vec![seen.len()];
+    for number in 200..204 {
+        assert_eq!(seen.accept_nonce(&a_nonce(number, 1061), at(1061)), Ok(()));
+        known.push(seen.len());
+        // Forgotten or not: what is too old is not good again, wherever the clock goes.
+        assert!(seen.accept_nonce(&a_nonce(199, 1000), at(1061)).is_err());
+        assert!(seen.accept_nonce(&a_nonce(0, 1000), at(1010)).is_err());
+    }
+    assert_eq!(known, [200, 137, 74, 11, 4]);
+}
+
 proptest! {
     #[test]
     fn nothing_is_accepted_twice_within_its_life(
