@@ -32,9 +32,9 @@ use tokio::time::sleep;
 
 /// How many connections it opens: more than one peer may have.
 const CONNECTIONS: usize = 300;
-/// What may be resident meanwhile, in KiB: 32 MiB for heads and bodies that do not come, and half a MiB more for each
-/// answer that is not taken, of as many as one peer may have (256).
-const CEILING: u64 = 32 << 10;
+/// What may be resident meanwhile, in KiB: 48 MiB for heads and bodies that do not come (of which the allocator keeps some for a
+/// moment after they are gone), and half a MiB more for each answer that is not taken, of as many as one peer may have (256).
+const CEILING: u64 = 48 << 10;
 const CEILING_OF_ANSWERS: u64 = CEILING + (128 << 10);
 const LIMITS: &str = r#"
 [limits]
