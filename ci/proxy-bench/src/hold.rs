@@ -28,6 +28,11 @@ pub(crate) fn run(options: &Options) {
     eprintln!("{name}: process {} on {}", proxy.child.id(), proxy.address);
     let mut rate = 14_000.0;
     loop {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "some thousands"
+        )]
         let each = f64::ceil(rate * 1.4 * 2.1 / 64.0) as usize;
         let lanes = (0..64)
             .map(|lane| match name {
