@@ -46,6 +46,22 @@ pub struct Cli {
     command: Command,
 }
 
+/// Which running proxy is meant.
+#[derive(Debug, clap::Args)]
+struct RunningProxy {
+    /// The operators' listener.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        conflicts_with = "config",
+        required_unless_present = "config"
+    )]
+    operators: Option<SocketAddr>,
+    /// A configuration that names it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Listen and forward, until SIGTERM or SIGINT.
@@ -83,34 +99,16 @@ enum Command {
     ///
     /// Reads /readyz of the operators' listener. Exit 0 when it does, 1 when it does not, with every reason on a line.
     Ready {
-        /// The operators' listener.
-        #[arg(
-            long,
-            value_name = "ADDR",
-            conflicts_with = "config",
-            required_unless_present = "config"
-        )]
-        operators: Option<SocketAddr>,
-        /// A configuration that names it.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
+        #[command(flatten)]
+        of: RunningProxy,
     },
     /// Watch a running proxy: devices, streams, refusals, upstreams. Ctrl-C ends it.
     ///
     /// Reads /top of the operators' listener. Rates are those between two readings. Keys order the devices: b busy, a
     /// admitted per second, r refused, t tokens, n name; q ends it.
     Top {
-        /// The operators' listener.
-        #[arg(
-            long,
-            value_name = "ADDR",
-            conflicts_with = "config",
-            required_unless_present = "config"
-        )]
-        operators: Option<SocketAddr>,
-        /// A configuration that names it.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
+        #[command(flatten)]
+        of: RunningProxy,
         /// Between two readings.
         #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
         interval: Duration,
@@ -198,15 +196,16 @@ pub fn run() -> ExitCode {
             read(&config).and_then(|settings| on_runtime(checked(settings, json)))
         }
         Command::Top {
-            operators,
-            config,
+            of,
             interval,
             sort,
             once,
             json,
-        } => operators_of(operators, config.as_deref())
+        } => of
+            .operators()
             .and_then(|address| on_runtime(watch_top(address, interval, sort, once, json))),
-        Command::Ready { operators, config } => operators_of(operators, config.as_deref())
+        Command::Ready { of } => of
+            .operators()
             .and_then(|address| on_runtime(asked_whether_ready(address))),
         Command::Audit {
             command:
@@ -356,11 +355,13 @@ async fn checked(settings: Settings, json: bool) -> Result<(), Failure> {
     }
 }
 
-fn operators_of(given: Option<SocketAddr>, config: Option<&Path>) -> Result<SocketAddr, Failure> {
-    match (given, config) {
-        (Some(address), _) => Ok(address),
-        (None, Some(path)) => read(path).map(|settings| settings.operator_listen),
-        (None, None) => Err(failed(&"neither --operators nor --config")),
+impl RunningProxy {
+    fn operators(&self) -> Result<SocketAddr, Failure> {
+        match (self.operators, &self.config) {
+            (Some(address), _) => Ok(address),
+            (None, Some(path)) => read(path).map(|settings| settings.operator_listen),
+            (None, None) => Err(failed(&"neither --operators nor --config")),
+        }
     }
 }
 

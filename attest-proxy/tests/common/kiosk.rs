@@ -14,7 +14,7 @@ use protocol::{
 use super::{
     AUDIENCE, Answer, FLEET, ask,
     forge::{Tpm, psk_text},
-    psk, quote_headers,
+    psk, quote_headers, signed_fields,
 };
 
 /// What the kiosk's quote must be bound to.
@@ -137,15 +137,6 @@ impl Kiosk {
         let mut nonce = [0x5b; 16];
         nonce[..8].copy_from_slice(&self.nth.to_be_bytes());
         let signed = signature::sign(&self.key, &parts, now, nonce);
-        let mut fields = psk("kiosk");
-        for (name, value) in [
-            (headers::SESSION, session),
-            (headers::CONTENT_DIGEST, &signed.content_digest),
-            (headers::SIGNATURE_INPUT, &signed.signature_input),
-            (headers::SIGNATURE, &signed.signature),
-        ] {
-            fields.push((name.to_string(), value.to_owned()));
-        }
-        fields
+        signed_fields("kiosk", session, &signed)
     }
 }

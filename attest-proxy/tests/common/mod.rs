@@ -331,6 +331,15 @@ pub fn signed(
         session,
     };
     let signed = signature::sign(key, &parts, rig.clock.now(), [nth; 16]);
+    signed_fields(device, session, &signed)
+}
+
+/// The fields of a request that is signed in a session.
+pub fn signed_fields(
+    device: &str,
+    session: &str,
+    signed: &signature::SignedHeaders,
+) -> Vec<(String, String)> {
     let mut fields = psk(device);
     for (name, value) in [
         (headers::SESSION, session),
