@@ -139,7 +139,7 @@ fn chapter(host: &Host, measured: &Measured) -> (String, bool) {
          Every proxy is pinned to one core; backend and load share the other one: one thread each, one poll, no library in between. All get\n\
          the same `POST /api/chat` of {} bytes, check its key against {} and pass on an answer of {} bytes; connections are kept alive on both\n\
          sides. {} rounds, in each of which every proxy has its turn: {} s with {} connections, then half as long with one. Figures are medians;\n\
-         ratios are medians of the ratios within one round. Processor time is that of the proxy alone, and hardly minds what else runs.\n\n",
+         ratios are medians of the ratios within one round. Processor time is that of the proxy alone; others that use the same caches lengthen it too.\n\n",
         measured.body_bytes,
         measured.devices,
         measured.answer_bytes,
