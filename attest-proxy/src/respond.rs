@@ -33,7 +33,8 @@ pub struct Body {
 #[derive(Debug)]
 enum Kind {
     Full(Option<Bytes>),
-    Stream(Stream),
+    /// In a box of its own: answers are handed on by value several times.
+    Stream(Box<Stream>),
 }
 
 impl Kind {
@@ -59,9 +60,9 @@ impl Body {
 
     /// What comes from the upstream.
     #[must_use]
-    pub const fn stream(stream: Stream) -> Self {
+    pub fn stream(stream: Stream) -> Self {
         Self {
-            kind: Kind::Stream(stream),
+            kind: Kind::Stream(Box::new(stream)),
             account: None,
             _busy: None,
         }
@@ -109,7 +110,7 @@ impl Body {
             Kind::Full(bytes) => {
                 Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
             }
-            Kind::Stream(stream) => Pin::new(stream).poll_frame(cx),
+            Kind::Stream(stream) => Pin::new(&mut **stream).poll_frame(cx),
         }
     }
 }

@@ -13,6 +13,7 @@ mod form;
 mod gate;
 mod health;
 mod inventory;
+mod link;
 mod merge;
 mod observe;
 mod pick;
@@ -57,7 +58,7 @@ use crate::{
 };
 use form::Form;
 use gate::{Gate, Permit};
-use pool::Link;
+use link::Link;
 use server::Server;
 
 /// How long each server may take for its part of a list.
@@ -415,7 +416,7 @@ impl Upstream {
         let request = make(server.host());
         let sent = async {
             if anew {
-                server.pool.send_anew(request).await
+                Box::pin(server.pool.send_anew(request)).await
             } else {
                 server.pool.send(request).await
             }

@@ -19,8 +19,8 @@ use tokio::time::{Sleep, sleep};
 use super::{
     form::Form,
     gate::Permit,
+    link::Link,
     observe::{End, Observe},
-    pool::Link,
 };
 use crate::follow::Lease;
 
@@ -174,7 +174,11 @@ impl Body for Stream {
             return this.fail(Refusal::PskUnknown, StreamError::Revoked, cx);
         }
         loop {
-            match Pin::new(&mut this.body).poll_frame(cx) {
+            let polled = match &mut this.held {
+                Some((link, _)) => link.poll_frame(&mut this.body, cx),
+                None => Poll::Ready(None),
+            };
+            match polled {
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers stay here.
                     let Some(data) = frame.data_ref() else { continue };
