@@ -17,7 +17,8 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::{Absent, OpenError, Unavailable};
+use super::own::{Mark, Own};
+use crate::{Absent, OpenError, Unavailable, store::Row};
 
 const WHAT: &str = "the registry";
 /// "SBRG" in the file's header, so that `file` and we know it.
@@ -45,11 +46,52 @@ pub(super) fn id(path: &Path) -> io::Result<FileId> {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) connection: Connection,
+    /// What was committed through it.
+    pub(super) own: Own,
     /// `None` in memory.
     file: Option<FileId>,
+    /// Of its own in this process.
+    serial: u64,
+}
+
+/// Up to where a watch knows what happened to a file: what it compares is one connection's, and no other's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heard {
+    serial: u64,
+    version: i64,
+    mark: Mark,
 }
 
 impl Opened {
+    fn new(connection: Connection, file: Option<FileId>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            connection,
+            own: Own::default(),
+            file,
+            serial: NEXT.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// What happened to `file` since `before`, if it was nothing but commits through this connection. With it, or with
+    /// a reading of everything that begins after this call, the watch knows all up to what it is given to ask with next.
+    pub(super) fn news(
+        &mut self,
+        file: FileId,
+        before: Option<Heard>,
+    ) -> rusqlite::Result<(Heard, Option<Vec<Row>>)> {
+        let version = data_version(&self.connection)?;
+        let (mark, rows) = self.own.since(before.map(|heard| heard.mark));
+        let heard = Heard {
+            serial: self.serial,
+            version,
+            mark,
+        };
+        let alone = self.file == Some(file)
+            && before.is_some_and(|heard| (heard.serial, heard.version) == (self.serial, version));
+        Ok((heard, rows.filter(|_| alone)))
+    }
+
     /// Whether what was opened is still what has the name `path`. SQLite itself goes on in a file that was deleted, and
     /// what it commits there nobody ever sees.
     pub(super) fn is_at(&self, path: &Path) -> bool {
@@ -84,10 +126,7 @@ pub(super) fn open(path: &Path, busy: Duration, absent: Absent) -> Result<Opened
             }
             Absent::Empty => {
                 let connection = in_memory().map_err(Unavailable::failed)?;
-                return Ok(Opened {
-                    connection,
-                    file: None,
-                });
+                return Ok(Opened::new(connection, None));
             }
         }
     }
@@ -106,7 +145,7 @@ pub(super) fn open(path: &Path, busy: Duration, absent: Absent) -> Result<Opened
     connection
         .pragma_update(None, "synchronous", "full")
         .map_err(Unavailable::failed)?;
-    let opened = Opened { connection, file };
+    let opened = Opened::new(connection, file);
     if !opened.is_at(path) {
         return Err(Unavailable::failed(Replaced(path.to_owned())).into());
     }
@@ -119,6 +158,13 @@ pub(super) fn connect(path: &Path, busy: Duration) -> rusqlite::Result<Connectio
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(busy)?;
     Ok(connection)
+}
+
+/// A number that changes with every commit of another connection, and with none of its own.
+pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("PRAGMA data_version")?
+        .query_row([], |row| row.get(0))
 }
 
 /// Keeps little of the file in memory.

@@ -3,6 +3,9 @@
 //! Owns: the queue in front of the file's one writer. A commit that finds the writer at work waits, and all that wait are
 //! the writer's next transaction: each still sees what those before it wrote, has its own guards and its own revision,
 //! and is told that it is done only when the disk has it. A commit that is alone costs what it did alone.
+//! Before each transaction the runtime's other tasks have their turn, so that those that are about to commit are in it:
+//! on one core, a writer that begins at once takes each commit by itself. What came of a transaction crosses from the
+//! writer's thread to the runtime once, not once for each commit.
 //! Refuses: nothing by itself. Where the transaction fails, none of its commits was done, and each is told so.
 
 use std::{
@@ -13,6 +16,7 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
+use super::file::Opened;
 use crate::{
     Revision, Unavailable,
     store::{Commit, Guard, Put},
@@ -23,12 +27,10 @@ use crate::{
 const MOST: usize = 256;
 
 /// What one caller wants done.
-#[derive(Debug)]
-struct Job {
-    guards: Vec<Guard>,
-    puts: Vec<Put>,
-    done: oneshot::Sender<Result<Commit, Unavailable>>,
-}
+pub(super) type Wanted = (Vec<Guard>, Vec<Put>);
+
+/// The same, and who is told.
+type Job = (Wanted, oneshot::Sender<Result<Commit, Unavailable>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -41,15 +43,15 @@ struct State {
 pub(super) struct Queue(Mutex<State>);
 
 /// The right to be the one writer.
-struct Working<'a> {
-    queue: &'a Queue,
+struct Working {
+    queue: Arc<Queue>,
     given_back: bool,
 }
 
-impl Drop for Working<'_> {
+impl Drop for Working {
     fn drop(&mut self) {
         if !self.given_back {
-            // A panic: who waits hears that the work is gone, and who comes next begins anew.
+            // A panic, or the runtime's end: who waits hears that the work is gone, and who comes next begins anew.
             let mut state = self.queue.lock();
             state.working = false;
             state.waiting.clear();
@@ -64,45 +66,54 @@ impl Queue {
         self: &Arc<Self>,
         guards: Vec<Guard>,
         puts: Vec<Put>,
-        write: impl Fn(&[(Vec<Guard>, Vec<Put>)]) -> Result<Vec<Commit>, Unavailable> + Send + 'static,
+        write: impl Fn(&[Wanted]) -> Result<Vec<Commit>, Unavailable> + Send + Sync + 'static,
     ) -> Result<Commit, Unavailable> {
         let (done, outcome) = oneshot::channel();
         let begin = {
             let mut state = self.lock();
-            state.waiting.push(Job { guards, puts, done });
+            state.waiting.push(((guards, puts), done));
             !mem::replace(&mut state.working, true)
         };
         if begin {
-            let queue = Arc::clone(self);
+            let working = Working {
+                queue: Arc::clone(self),
+                given_back: false,
+            };
             // It outlives the caller that began it: others wait for it too.
-            drop(tokio::task::spawn_blocking(move || queue.work(write)));
+            drop(tokio::spawn(working.work(Arc::new(write))));
         }
         outcome.await.map_err(Unavailable::failed)?
     }
 
-    fn work(&self, write: impl Fn(&[(Vec<Guard>, Vec<Put>)]) -> Result<Vec<Commit>, Unavailable>) {
-        let mut working = Working {
-            queue: self,
-            given_back: false,
-        };
+    /// The next transaction's, in their order. None: the writer is done, and who comes from now on begins anew.
+    fn next(&self) -> Vec<Job> {
+        let mut state = self.lock();
+        let most = state.waiting.len().min(MOST);
+        state.working = most > 0;
+        state.waiting.drain(..most).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Working {
+    async fn work<W>(mut self, write: Arc<W>)
+    where
+        W: Fn(&[Wanted]) -> Result<Vec<Commit>, Unavailable> + Send + Sync + 'static,
+    {
         loop {
-            let jobs = {
-                let mut state = self.lock();
-                let most = state.waiting.len().min(MOST);
-                let jobs: Vec<Job> = state.waiting.drain(..most).collect();
-                if jobs.is_empty() {
-                    // Under the same lock: who comes now begins anew.
-                    state.working = false;
-                    working.given_back = true;
-                    return;
-                }
-                jobs
-            };
-            let (wanted, waiting): (Vec<_>, Vec<_>) = jobs
-                .into_iter()
-                .map(|job| ((job.guards, job.puts), job.done))
-                .unzip();
-            match write(&wanted) {
+            tokio::task::yield_now().await;
+            let (wanted, waiting): (Vec<_>, Vec<_>) = self.queue.next().into_iter().unzip();
+            if wanted.is_empty() {
+                self.given_back = true;
+                return;
+            }
+            let write = Arc::clone(&write);
+            let written = tokio::task::spawn_blocking(move || write(&wanted)).await;
+            let Ok(written) = written else { return };
+            match written {
                 Ok(commits) => {
                     for (done, commit) in waiting.into_iter().zip(commits) {
                         // Whoever waits no longer has its commit nonetheless, as before.
@@ -117,10 +128,6 @@ impl Queue {
             }
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The same error for another one who waits.
@@ -132,11 +139,19 @@ fn again(error: &Unavailable) -> Unavailable {
     }
 }
 
+/// [`write`], and what it wrote is known to the watch.
+pub(super) fn commit(opened: &mut Opened, wanted: &[Wanted]) -> rusqlite::Result<Vec<Commit>> {
+    let commits = write(&mut opened.connection, wanted).inspect_err(|_| opened.own.lost())?;
+    for ((_, puts), commit) in wanted.iter().zip(&commits) {
+        if let Commit::Done(revision) = commit {
+            opened.own.wrote(puts, *revision);
+        }
+    }
+    Ok(commits)
+}
+
 /// One transaction with all of `wanted` in it, in their order.
-pub(super) fn write(
-    connection: &mut Connection,
-    wanted: &[(Vec<Guard>, Vec<Put>)],
-) -> rusqlite::Result<Vec<Commit>> {
+pub(super) fn write(connection: &mut Connection, wanted: &[Wanted]) -> rusqlite::Result<Vec<Commit>> {
     // Immediate: a reader that turns into a writer would fail when another wrote in between.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let before: Revision = transaction
@@ -162,6 +177,18 @@ fn one(
     puts: &[Put],
     head: &mut Revision,
 ) -> rusqlite::Result<Commit> {
+    let revision = Revision::new(head.get().saturating_add(1));
+    // What nearly all do, in one step: to replace what they read.
+    if let ([Guard::At(guarded, expected)], [Put { key, value }]) = (guards, puts)
+        && guarded == key
+        && connection
+            .prepare_cached("UPDATE records SET value = ?2, revision = ?3 WHERE key = ?1 AND revision = ?4")?
+            .execute(params![key, value, revision, expected])?
+            == 1
+    {
+        *head = revision;
+        return Ok(Commit::Done(revision));
+    }
     let found = guards
         .iter()
         .map(|guard| super::get(connection, guard.key()))
@@ -172,7 +199,6 @@ fn one(
     if !guards.iter().zip(&found).all(hold) {
         return Ok(Commit::Conflict(found));
     }
-    let revision = Revision::new(head.get().saturating_add(1));
     *head = revision;
     for Put { key, value } in puts {
         connection

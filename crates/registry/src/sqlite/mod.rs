@@ -8,6 +8,7 @@
 
 mod file;
 mod group;
+mod own;
 mod watch;
 
 use std::{
@@ -66,7 +67,13 @@ impl SqliteStore {
         run: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let (opened, path, busy) = (Arc::clone(&self.opened), self.path.clone(), self.call_timeout);
-        let done = tokio::task::spawn_blocking(move || locked(&opened, &path, busy, run));
+        let done = tokio::task::spawn_blocking(move || {
+            locked(&opened, &path, busy, |opened| {
+                // Whatever it does, it is no commit whose rows are known.
+                opened.own.lost();
+                run(&mut opened.connection)
+            })
+        });
         done.await.map_err(Unavailable::failed)?
     }
 }
@@ -76,11 +83,11 @@ fn locked<T>(
     opened: &Mutex<Opened>,
     path: &Path,
     busy: Duration,
-    run: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    run: impl FnOnce(&mut Opened) -> rusqlite::Result<T>,
 ) -> Result<T, Unavailable> {
     // A panic elsewhere rolled its transaction back: the connection is sound.
     let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
-    let result = opened.is_at(path).then(|| run(&mut opened.connection));
+    let result = opened.is_at(path).then(|| run(&mut opened));
     match result {
         Some(result) if opened.is_at(path) => result.map_err(|e| unavailable(e, busy)),
         _ => {
@@ -108,13 +115,14 @@ impl Store for SqliteStore {
         let (opened, path, busy) = (Arc::clone(&self.opened), self.path.clone(), self.call_timeout);
         self.commits
             .commit(guards, puts, move |wanted| {
-                locked(&opened, &path, busy, |c| group::write(c, wanted))
+                locked(&opened, &path, busy, |opened| group::commit(opened, wanted))
             })
             .await
     }
 
     async fn watch(&self, prefix: &str) -> Result<Changes, ReadError> {
         watch::start(
+            Arc::clone(&self.opened),
             self.path.clone(),
             prefix.to_owned(),
             self.call_timeout,
@@ -178,3 +186,5 @@ fn unavailable(error: rusqlite::Error, busy: Duration) -> Unavailable {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_watch;

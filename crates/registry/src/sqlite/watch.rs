@@ -1,12 +1,15 @@
 //! Following a registry file: a thread that asks `data_version` twenty times a second.
 //!
-//! Owns: its own connection, because SQLite shows a connection only the commits of others. After any commit it reads
-//! everything, because edits by hand, which raise no revision of ours, count as well; what differs is passed on. A quote
-//! that was accepted is one row of thousands: told as such, it makes nobody build a snapshot anew.
+//! Owns: its own connection, because SQLite shows a connection only the commits of others. Where this process alone wrote,
+//! the rows are those that its connection for calls tells of. After anybody else's commit it reads everything, because
+//! edits by hand, which raise no revision of ours, count as well; what differs is passed on. A quote that was accepted is
+//! one row of thousands: told as such, it makes nobody build a snapshot anew.
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
     path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +19,7 @@ use tokio::sync::mpsc;
 
 use super::{
     LIST,
-    file::{self, FileId},
+    file::{self, FileId, Heard, Opened, data_version},
     list, unavailable,
 };
 use crate::{
@@ -29,6 +32,8 @@ const POLL: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(500);
 
 struct Follower {
+    /// The connection that this process writes through.
+    calls: Arc<Mutex<Opened>>,
     path: PathBuf,
     prefix: String,
     busy: Duration,
@@ -40,6 +45,7 @@ struct Following {
     connection: Connection,
     file: FileId,
     version: i64,
+    heard: Heard,
     known: Known,
 }
 
@@ -50,12 +56,14 @@ struct Known {
 }
 
 pub(super) async fn start(
+    calls: Arc<Mutex<Opened>>,
     path: PathBuf,
     prefix: String,
     busy: Duration,
     alive_every: Duration,
 ) -> Result<Changes, ReadError> {
     let follower = Follower {
+        calls,
         path,
         prefix,
         busy,
@@ -117,11 +125,13 @@ impl Follower {
         let connection = file::connect(&self.path, self.busy).map_err(|e| self.failed(e))?;
         file::be_frugal(&connection).map_err(|e| self.failed(e))?;
         let version = data_version(&connection).map_err(|e| self.failed(e))?;
+        let (heard, _) = self.news(file, None)?;
         let all = list(&connection, &self.prefix).map_err(|e| self.failed(e))?;
         let following = Following {
             connection,
             file,
             version,
+            heard,
             known: Known::of(&all),
         };
         Ok((following, Change::All(all)))
@@ -135,14 +145,25 @@ impl Follower {
         if version == following.version {
             return Ok(None);
         }
-        // The version first: a commit between the two is read now and once more.
+        // The versions first: a commit between them and the reading is read now and once more.
         following.version = version;
-        let changes = following
-            .known
-            .changes(&following.connection, &self.prefix)
-            .map_err(|e| self.failed(e))?;
+        let (heard, rows) = self.news(following.file, Some(following.heard))?;
+        following.heard = heard;
+        let changes = match rows {
+            Some(rows) => following.known.take(rows, &self.prefix),
+            None => following
+                .known
+                .changes(&following.connection, &self.prefix)
+                .map_err(|e| self.failed(e))?,
+        };
         // Of another fleet, perhaps.
         Ok((!changes.is_empty()).then_some(Change::Some(changes)))
+    }
+
+    /// What this process alone wrote; see [`Opened::news`].
+    fn news(&self, file: FileId, before: Option<Heard>) -> Result<(Heard, Option<Vec<Row>>), WatchError> {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.news(file, before).map_err(|e| self.failed(e))
     }
 
     fn failed(&self, error: rusqlite::Error) -> WatchError {
@@ -164,6 +185,26 @@ impl Known {
             rows: rows.iter().map(known).collect(),
             hasher,
         }
+    }
+
+    /// Rows that were written, as the last one of each key has it; told from now on.
+    fn take(&mut self, rows: Vec<Row>, prefix: &str) -> Vec<(String, Option<Stored>)> {
+        let rows = rows.into_iter().filter(|(key, _)| key.starts_with(prefix));
+        let last: BTreeMap<String, Stored> = rows.collect();
+        for (key, stored) in &last {
+            let hash = self.hasher.hash_one(stored.value.as_slice());
+            match self.rows.binary_search_by(|(known, ..)| (**known).cmp(key)) {
+                Ok(at) => {
+                    if let Some((_, revision, of)) = self.rows.get_mut(at) {
+                        (*revision, *of) = (stored.revision, hash);
+                    }
+                }
+                Err(at) => self.rows.insert(at, (key.as_str().into(), stored.revision, hash)),
+            }
+        }
+        last.into_iter()
+            .map(|(key, stored)| (key, Some(stored)))
+            .collect()
     }
 
     /// What differs from what was told, in one reading; told from now on.
@@ -203,10 +244,4 @@ impl Known {
         self.rows = rows;
         Ok(changes)
     }
-}
-
-fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("PRAGMA data_version")?
-        .query_row([], |row| row.get(0))
 }
