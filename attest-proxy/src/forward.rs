@@ -70,9 +70,8 @@ pub async fn forward(
         method,
         headers,
         to,
-        body: Judged { bytes, model },
+        body: Judged { bytes: body, model },
     } = request;
-    let body = Bytes::from(bytes);
     let make = |host| outgoing(host, method, headers, to, body.clone());
     if matches!(to.class, Class::List | Class::One) && upstream.is_several() {
         let list = Box::pin(upstream.list(make)).await?;

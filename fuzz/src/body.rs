@@ -9,14 +9,28 @@ mod duration;
 mod error;
 #[path = "../../attest-proxy/src/body/fields.rs"]
 mod fields;
+#[path = "../../attest-proxy/src/body/keys.rs"]
+mod keys;
 #[path = "../../attest-proxy/src/body/known.rs"]
 mod known;
+#[path = "../../attest-proxy/src/body/number.rs"]
+mod number;
+#[path = "../../attest-proxy/src/body/place.rs"]
+mod place;
+#[path = "../../attest-proxy/src/body/reader.rs"]
+mod reader;
 #[path = "../../attest-proxy/src/body/rewrite.rs"]
 mod rewrite;
 #[path = "../../attest-proxy/src/body/rules.rs"]
 mod rules;
 #[path = "../../attest-proxy/src/body/seen.rs"]
 mod seen;
+#[path = "../../attest-proxy/src/body/text.rs"]
+mod text;
+#[path = "../../attest-proxy/src/body/verdicts.rs"]
+mod verdicts;
+#[path = "../../attest-proxy/src/body/written.rs"]
+mod written;
 
 use std::{fmt, sync::OnceLock};
 
@@ -62,7 +76,7 @@ pub fn request_body(data: &[u8]) {
         let found: Vec<&str> = found.iter().filter_map(|go| go.text()).collect();
         // `name` is no field of most requests; where it is none, it does not travel.
         assert!(
-            found.contains(&model.as_str()),
+            found.contains(&&*model),
             "Go finds {found:?}, judged was {model:?}"
         );
         if let Some(Go::Text(found)) = go.field("model") {

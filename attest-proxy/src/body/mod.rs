@@ -3,8 +3,8 @@
 //! Owns: what of a client's body may reach the upstream. Ollama is written in Go, whose JSON matching ignores case and
 //! takes the last of two equal keys: `{"model":"allowed","MODEL":"denied"}` runs the denied model. So duplicate keys,
 //! keys that equal a known key only after case folding, and trailing data are refused, and what is forwarded is what
-//! was understood here, serialised again in the order in which it came: without keys that Ollama does not know today, with the
-//! policy's clamps applied.
+//! was understood here, in our own serialisation and the order in which it came: without keys that Ollama does not know today,
+//! with the policy's clamps applied. A body that is all that already is forwarded as it came, without a copy.
 //! Refuses: a body that names no model, or one that the device's policy has not; parts that the policy refuses; and for every
 //! device, what would show a model's own prompt or reach out.
 //! An attacker controls every byte; nesting is bounded by the reader (128), memory by the body's own size.
@@ -13,15 +13,23 @@
 mod duration;
 mod error;
 mod fields;
+mod keys;
 mod known;
+mod number;
+mod place;
+mod reader;
 mod rewrite;
 mod rules;
 mod seen;
 #[cfg(test)]
 mod tests;
+mod text;
+mod verdicts;
+mod written;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
+use bytes::Bytes;
 use domain::ModelPattern;
 use registry::PolicyRecord;
 
@@ -32,7 +40,7 @@ use crate::routes::{Class, Forward};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
     /// What to forward.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// The model that the request names, if it is of a class that names one.
     pub model: Option<Arc<str>>,
 }
@@ -41,12 +49,12 @@ pub struct Judged {
 ///
 /// # Errors
 /// [`BodyError`]; nothing of the body is forwarded then.
-pub fn judge(to: Forward, path: &str, body: &[u8], policy: &PolicyRecord) -> Result<Judged, BodyError> {
+pub fn judge(to: Forward, path: &str, body: &Bytes, policy: &PolicyRecord) -> Result<Judged, BodyError> {
     let (bytes, model) = match (to.class, to.endpoint) {
         // The head checks have refused a body here already; whatever came, nothing goes on.
         (Class::Plain | Class::List, _) | (_, None) => {
             return Ok(Judged {
-                bytes: Vec::new(),
+                bytes: Bytes::new(),
                 model: None,
             });
         }
@@ -55,7 +63,7 @@ pub fn judge(to: Forward, path: &str, body: &[u8], policy: &PolicyRecord) -> Res
             if name.parse::<ModelPattern>().is_err() {
                 return Err(BodyError::Model(name.chars().take(128).collect()));
             }
-            (Vec::new(), name.to_owned())
+            (Bytes::new(), Cow::Borrowed(name))
         }
         (Class::Show | Class::Inference, Some(endpoint)) => {
             let rewritten = rewrite::rewrite(endpoint, body, &policy.options)?;
@@ -65,13 +73,17 @@ pub fn judge(to: Forward, path: &str, body: &[u8], policy: &PolicyRecord) -> Res
                 (Some(model), None) | (None, Some(model)) => model,
                 (None, None) => return Err(BodyError::NoModel),
             };
-            (rewritten.bytes, model)
+            let bytes = match rewritten.bytes {
+                Cow::Borrowed(_) => body.clone(),
+                Cow::Owned(anew) => anew.into(),
+            };
+            (bytes, model)
         }
     };
     if policy.allows_model(&model) {
         Ok(Judged {
             bytes,
-            model: Some(model.into()),
+            model: Some(Arc::from(&*model)),
         })
     } else {
         // At most so much of it goes into a log.

@@ -1,514 +1,257 @@
-//! JSON read, judged and written again in one pass, without a tree.
+//! JSON read, judged and forwarded in one pass, without a tree.
 //!
-//! Owns: one walk over the text that writes what it understood, in the order in which it came (Ollama keeps the order
-//! of a schema's keys). On its way it leaves out keys that no table has, clamps what the policy clamps, and fills in what must be there.
+//! Owns: one walk over the text that forwards what it understood, in the order in which it came (Ollama keeps the order
+//! of a schema's keys), byte for byte as our own serialisation (serde_json's) writes it. What came so already is not written
+//! again ([`Written`]). On its way it leaves out keys that no table has, clamps what the policy clamps, and fills in what must be there.
 //! Refuses: duplicate keys at any depth, case twins of known keys, trailing data, anything that is not an object.
-//! A text without escapes, such as an image in base64, is copied once, from the request into what is forwarded.
 
-use std::{borrow::Cow, collections::HashSet, fmt};
+use std::borrow::Cow;
 
 use domain::{Endpoint, OptionRules};
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{
-    BodyError,
-    fields::{self, Field},
-    known,
-    rules::{self, Fate},
-    seen::{KEPT, Number, Seen},
+    BodyError, keys::Keys, known, number::Number, place::Place, reader::Reader, rules::Fate, seen::Seen,
+    text::Text, verdicts::Verdicts, written::Written,
 };
-
-/// From so many keys on, an object's keys are looked up by hash instead of one by one.
-const MANY_KEYS: usize = 24;
-/// The most keys of one object and those around it: they are remembered, and no budget counts them.
-const MAX_KEYS: usize = 65_536;
 
 /// A body in our own serialisation, within the rules.
 #[derive(Debug)]
-pub(super) struct Rewritten {
-    pub(super) bytes: Vec<u8>,
+pub(super) struct Rewritten<'de> {
+    pub(super) bytes: Cow<'de, [u8]>,
     /// The top level's `model`.
-    pub(super) model: Option<String>,
+    pub(super) model: Option<Cow<'de, str>>,
     /// The top level's `name`.
-    pub(super) name: Option<String>,
+    pub(super) name: Option<Cow<'de, str>>,
 }
 
 /// Reads, judges and writes `body`.
-pub(super) fn rewrite(endpoint: Endpoint, body: &[u8], rules: &OptionRules) -> Result<Rewritten, BodyError> {
-    let mut state = State {
-        out: Vec::with_capacity(body.len().saturating_add(64)),
-        keys: Vec::with_capacity(MANY_KEYS),
-        endpoint,
-        rules,
-        model: None,
-        name: None,
-        alias: None,
-        capped: false,
-        fault: None,
-    };
+pub(super) fn rewrite<'de>(
+    endpoint: Endpoint,
+    body: &'de [u8],
+    rules: &OptionRules,
+) -> Result<Rewritten<'de>, BodyError> {
     // Looked at once as a whole, no string has to be looked at by itself.
     let text = std::str::from_utf8(body).map_err(|e| BodyError::Json(e.to_string()))?;
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let read = Value {
-        state: &mut state,
-        place: Place::Root,
+    let mut walk = Walk {
+        reader: Reader::new(text),
+        written: Written::new(body),
+        keys: Keys::new(),
+        verdicts: Verdicts::new(endpoint, rules),
+    };
+    walk.space();
+    walk.value(Place::Root)?;
+    walk.space();
+    if walk.reader.peek().is_some() {
+        return Err(walk.reader.flaw("trailing characters"));
     }
-    .deserialize(&mut reader)
-    .and_then(|_| reader.end());
-    match (state.fault, read) {
-        (Some(fault), _) => Err(fault),
-        (None, Err(error)) => Err(BodyError::Json(error.to_string())),
-        (None, Ok(())) => Ok(Rewritten {
-            bytes: state.out,
-            model: state.model,
-            name: state.name,
-        }),
-    }
+    Ok(Rewritten {
+        bytes: walk.written.end(),
+        model: walk.verdicts.model,
+        name: walk.verdicts.name,
+    })
 }
 
-struct State<'de, 'r> {
-    out: Vec<u8>,
-    /// The keys of all open objects, innermost last.
-    keys: Vec<Cow<'de, str>>,
-    endpoint: Endpoint,
-    rules: &'r OptionRules,
-    model: Option<String>,
-    name: Option<String>,
-    /// The bound of the answer under a name that Ollama may not read.
-    alias: Option<Number>,
-    /// Whether the answer is bounded already.
-    capped: bool,
-    /// Why the walk ended, if not for the JSON.
-    fault: Option<BodyError>,
+struct Walk<'de, 'r> {
+    reader: Reader<'de>,
+    written: Written<'de>,
+    keys: Keys<'de>,
+    verdicts: Verdicts<'de, 'r>,
 }
 
-/// Where a value stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// The whole body.
-    Root,
-    /// The value of `options`.
-    Options,
-    /// The value of `messages` or `input`.
-    Messages,
-    /// One of them.
-    Message,
-    /// Somewhere in one of them.
-    Within,
-    /// The value of `tools`.
-    Tools,
-    /// One of them.
-    Tool,
-    /// Where keys mean something to Ollama, and nothing to a policy.
-    Plain,
-    /// Where keys mean nothing to Ollama.
-    Opaque,
-}
-
-impl Place {
-    /// Where the items of a list stand.
-    const fn item(self) -> Self {
-        match self {
-            Self::Messages => Self::Message,
-            Self::Tools => Self::Tool,
-            Self::Message => Self::Within,
-            Self::Tool | Self::Options | Self::Root => Self::Plain,
-            Self::Within | Self::Plain | Self::Opaque => self,
+impl<'de> Walk<'de, '_> {
+    /// White space does not travel.
+    fn space(&mut self) {
+        if self.reader.is_at_space() {
+            let from = self.reader.at();
+            self.reader.space();
+            self.written.leave_out(from, self.reader.at());
         }
     }
 
-    /// Where the value of a key stands, when the key is no field of the top level.
-    fn below(self, key: &str) -> Self {
-        let opaque = known::is_opaque(key);
-        match self {
-            Self::Opaque => Self::Opaque,
-            _ if opaque => Self::Opaque,
-            // The arguments of a call, in Anthropic's words.
-            Self::Message | Self::Messages | Self::Within if key == "input" => Self::Opaque,
-            Self::Message | Self::Messages | Self::Within => Self::Within,
-            Self::Root | Self::Options | Self::Tools | Self::Tool | Self::Plain => Self::Plain,
-        }
-    }
-}
-
-/// One value, whatever it is.
-struct Value<'s, 'de, 'r> {
-    state: &'s mut State<'de, 'r>,
-    place: Place,
-}
-
-impl<'de> Value<'_, 'de, '_> {
-    fn json<E: de::Error>(&mut self, value: impl serde::Serialize) -> Result<(), E> {
-        serde_json::to_writer(&mut self.state.out, &value).map_err(E::custom)
-    }
-
-    /// Nothing but an object is a body, and nothing but objects are messages, tools and options.
-    fn scalar<E: de::Error>(&mut self, found: &str) -> Result<(), E> {
-        match self.place {
-            Place::Root | Place::Message | Place::Tool => {
-                Err(E::custom(format_args!("{found} where an object is expected")))
+    /// One value, whatever it is.
+    #[inline(always)]
+    fn value(&mut self, place: Place) -> Result<Seen<'de>, BodyError> {
+        let start = self.reader.at();
+        let (seen, what) = match self.reader.next() {
+            Some(b'"') => (Seen::of(self.text(start)?), "a string"),
+            Some(b'{') => return self.nested(place, Self::object),
+            Some(b'[') if place.wants_an_object() => (Seen::List { empty: true }, "a list"),
+            Some(b'[') => return self.nested(place, Self::list),
+            Some(b'n') => {
+                self.reader.word("ull")?;
+                (Seen::Null, "null")
             }
-            _ => Ok(()),
-        }
-    }
-
-    fn number<E: de::Error>(mut self, number: Number, value: impl serde::Serialize) -> Result<Seen<'de>, E> {
-        self.scalar("a number")?;
-        self.json(value)?;
-        Ok(Seen::Number(number))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Value<'_, 'de, '_> {
-    type Value = Seen<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Seen<'de>, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Value<'_, 'de, '_> {
-    type Value = Seen<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E: de::Error>(mut self, value: bool) -> Result<Seen<'de>, E> {
-        self.scalar("a boolean")?;
-        self.json(value)?;
-        Ok(Seen::Bool(value))
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Seen<'de>, E> {
-        self.number(Number::Signed(value), value)
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Seen<'de>, E> {
-        self.number(Number::Unsigned(value), value)
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Seen<'de>, E> {
-        self.number(Number::Float(value), value)
-    }
-
-    /// A text with escapes in it.
-    fn visit_str<E: de::Error>(mut self, value: &str) -> Result<Seen<'de>, E> {
-        self.scalar("a string")?;
-        self.json(value)?;
-        Ok(if value.len() > KEPT {
-            Seen::LongText
-        } else {
-            Seen::Text(Cow::Owned(value.to_owned()))
-        })
-    }
-
-    /// A text without escapes: it is what our own serialisation would write.
-    fn visit_borrowed_str<E: de::Error>(mut self, value: &'de str) -> Result<Seen<'de>, E> {
-        self.scalar("a string")?;
-        self.state.quoted(value);
-        Ok(if value.len() > KEPT {
-            Seen::LongText
-        } else {
-            Seen::Text(Cow::Borrowed(value))
-        })
-    }
-
-    fn visit_unit<E: de::Error>(mut self) -> Result<Seen<'de>, E> {
-        self.scalar("null")?;
-        self.state.out.extend_from_slice(b"null");
-        Ok(Seen::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Seen<'de>, A::Error> {
-        self.scalar("a list")?;
-        let Self { state, place } = self;
-        let inner = place.item();
-        state.out.push(b'[');
-        let mut empty = true;
-        loop {
-            // The comma is written before it is known whether an item follows, and taken back if none does.
-            let mark = state.out.len();
-            if !empty {
-                state.out.push(b',');
+            Some(b't') => {
+                self.reader.word("rue")?;
+                (Seen::Bool(true), "a boolean")
             }
-            let item = Value {
-                state: &mut *state,
-                place: inner,
-            };
-            if items.next_element_seed(item)?.is_none() {
-                state.out.truncate(mark);
-                break;
+            Some(b'f') => {
+                self.reader.word("alse")?;
+                (Seen::Bool(false), "a boolean")
             }
-            empty = false;
-        }
-        state.out.push(b']');
-        Ok(Seen::List { empty })
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Seen<'de>, A::Error> {
-        let Self { state, place } = self;
-        state.out.push(b'{');
-        let base = state.keys.len();
-        let mut many: Option<HashSet<Cow<'de, str>>> = None;
-        let mut empty = true;
-        while let Some(key) = entries.next_key_seed(Key {
-            opaque: place == Place::Opaque,
-        })? {
-            let at = state.open(key, base, &mut many, empty)?;
-            let (inner, judge) = state.enter(place);
-            let value = state.out.len();
-            let seen = entries.next_value_seed(Value {
-                state: &mut *state,
-                place: inner,
-            })?;
-            let fate = match state.judge(judge, &seen) {
-                Ok(fate) => fate,
-                Err(fault) => {
-                    state.fault = Some(fault);
-                    return Err(de::Error::custom("against the policy"));
-                }
-            };
-            match fate {
-                Fate::Stays => empty = false,
-                Fate::Becomes(instead) => {
-                    state.out.truncate(value);
-                    state.out.extend_from_slice(instead.as_bytes());
-                    empty = false;
-                }
-                Fate::Goes => state.out.truncate(at),
-            }
-        }
-        state.close(place, &mut empty);
-        state.keys.truncate(base);
-        state.out.push(b'}');
-        Ok(Seen::Object { empty })
-    }
-}
-
-/// What is to be done with the value of the last key.
-#[derive(Debug, Clone, Copy)]
-enum Judge {
-    Field(Option<Field>),
-    Setting(Option<fields::Setting>),
-    Message,
-    Within,
-    Tool,
-    Nothing,
-}
-
-impl<'de> State<'de, '_> {
-    fn quoted(&mut self, text: &str) {
-        self.out.reserve(text.len().saturating_add(2));
-        self.out.push(b'"');
-        self.out.extend_from_slice(text.as_bytes());
-        self.out.push(b'"');
-    }
-
-    /// Writes a key, which must be new among its object's, which begin at `base`. Says where the entry began.
-    fn open<E: de::Error>(
-        &mut self,
-        key: Cow<'de, str>,
-        base: usize,
-        many: &mut Option<HashSet<Cow<'de, str>>>,
-        first: bool,
-    ) -> Result<usize, E> {
-        if self.keys.len() >= MAX_KEYS {
-            return Err(E::custom("more keys than anybody needs"));
-        }
-        let before = self.keys.get(base..).unwrap_or_default();
-        let new = match many {
-            None if before.len() < MANY_KEYS => !before.contains(&key),
-            None => {
-                // The keys of before are known to differ.
-                let mut set: HashSet<Cow<'de, str>> = before.iter().cloned().collect();
-                let new = set.insert(key.clone());
-                *many = Some(set);
-                new
-            }
-            Some(set) => set.insert(key.clone()),
-        };
-        if !new {
-            return Err(E::custom("a key is there twice"));
-        }
-        let at = self.out.len();
-        if !first {
-            self.out.push(b',');
-        }
-        match &key {
-            Cow::Borrowed(plain) => self.quoted(plain),
-            Cow::Owned(escaped) => serde_json::to_writer(&mut self.out, escaped).map_err(E::custom)?,
-        }
-        self.out.push(b':');
-        self.keys.push(key);
-        Ok(at)
-    }
-
-    /// Where the value of the last key stands, and what is asked of it.
-    fn enter(&self, place: Place) -> (Place, Judge) {
-        let key = self.keys.last().map_or("", |key| key);
-        match place {
-            Place::Root => {
-                let field = fields::find(self.endpoint, key);
-                let inner = match field {
-                    Some(Field::Messages) => Place::Messages,
-                    Some(Field::Tools) => Place::Tools,
-                    Some(Field::Options) => Place::Options,
-                    _ => Place::Plain.below(key),
+            Some(b'-' | b'0'..=b'9') => {
+                let number = match self.reader.plain_number() {
+                    Some(plain) => plain,
+                    None => self.number(start)?,
                 };
-                (inner, Judge::Field(field))
+                (Seen::Number(number), "a number")
             }
-            Place::Options => (Place::Plain, Judge::Setting(fields::setting(key))),
-            Place::Message => (place.below(key), Judge::Message),
-            Place::Messages | Place::Within => (place.below(key), Judge::Within),
-            Place::Tool => (place.below(key), Judge::Tool),
-            Place::Tools | Place::Plain | Place::Opaque => (place.below(key), Judge::Nothing),
-        }
-    }
-
-    fn judge(&mut self, judge: Judge, seen: &Seen<'_>) -> Result<Fate, BodyError> {
-        let key = self.keys.last().map_or("", |key| key);
-        match judge {
-            Judge::Nothing => Ok(Fate::Stays),
-            Judge::Message if key == "role" => rules::role(self.rules, seen).map(|()| Fate::Stays),
-            Judge::Message | Judge::Within => rules::within(self.rules, key, seen).map(|()| Fate::Stays),
-            Judge::Tool => rules::tool(key, seen).map(|()| Fate::Stays),
-            Judge::Setting(None) | Judge::Field(None) => Ok(Fate::Goes),
-            Judge::Setting(Some(setting)) => {
-                let fate = rules::setting(self.rules, setting, seen)?;
-                if setting == fields::Setting::NumPredict && fate != Fate::Goes {
-                    self.capped = true;
-                }
-                Ok(fate)
-            }
-            Judge::Field(Some(field)) => self.field(field, seen),
-        }
-    }
-
-    fn field(&mut self, field: Field, seen: &Seen<'_>) -> Result<Fate, BodyError> {
-        let rules = self.rules;
-        match (field, seen) {
-            (Field::Model, Seen::Text(text)) => self.model = Some(text.clone().into_owned()),
-            (Field::Name, Seen::Text(text)) => self.name = Some(text.clone().into_owned()),
-            (Field::Model | Field::Name, Seen::LongText) => {
-                return Err(BodyError::Model("a name of more than 512 bytes".to_owned()));
-            }
-            (Field::Model | Field::Name, _) => return Err(BodyError::NoModel),
-            (Field::Stream, Seen::Null | Seen::Bool(_)) => {}
-            (Field::Stream, _) => return Err(BodyError::Type("stream")),
-            (Field::Messages, Seen::Null | Seen::List { .. }) => {}
-            (Field::Messages, Seen::Text(_) | Seen::LongText)
-                if self.endpoint == Endpoint::OpenAiResponses => {}
-            (Field::Messages, _) => return Err(BodyError::Type("messages")),
-            (Field::Tools, Seen::Null | Seen::List { .. }) => {
-                rules::refuse(rules, domain::Part::Tools, "tools", !seen.says_nothing())?;
-            }
-            (Field::Tools, _) => return Err(BodyError::Type("tools")),
-            // As if it were absent: filled in at the end, if it must be.
-            (Field::Options, Seen::Null) => return Ok(Fate::Goes),
-            (Field::Options, Seen::Object { .. }) => self.capped = true,
-            (Field::Options, _) => return Err(BodyError::Type("options")),
-            (Field::KeepAlive, _) => return rules::keep_alive(rules, seen),
-            (Field::Cap, _) => {
-                let fate = rules::cap(rules.max_num_predict, seen, "max_tokens")?;
-                self.capped |= fate != Fate::Goes;
-                return Ok(fate);
-            }
-            (Field::CapAlias, _) => {
-                let fate = rules::cap(rules.max_num_predict, seen, "max_completion_tokens")?;
-                if let (Fate::Stays, Seen::Number(number)) = (&fate, seen) {
-                    self.alias = Some(*number);
-                }
-                return Ok(fate);
-            }
-            (Field::Part(part), _) => {
-                rules::refuse(rules, part, part.word(), !seen.says_nothing())?;
-            }
-            (Field::Never, _) if seen.says_nothing() => return Ok(Fate::Goes),
-            (Field::Never, _) => return Err(BodyError::Never("_debug_render_only")),
-            (Field::Free, _) => {}
-        }
-        Ok(Fate::Stays)
-    }
-
-    /// Fills in the bound of the answer at the end of the object that should have it.
-    fn close(&mut self, place: Place, empty: &mut bool) {
-        let Some(max) = self.rules.max_num_predict else {
-            return;
+            _ => return Err(self.reader.flaw("something that is no value")),
         };
-        let writes = matches!(self.endpoint, Endpoint::Generate | Endpoint::Chat);
-        let entry = match place {
-            Place::Options if writes && !self.capped => format!("\"num_predict\":{max}"),
-            Place::Root if writes && !self.capped => format!("\"options\":{{\"num_predict\":{max}}}"),
-            Place::Root if !self.capped => match fields::cap(self.endpoint) {
-                // What the client asked for under the other name is within the bound: it was clamped too.
-                Some(key) => match self.alias {
-                    Some(Number::Signed(n)) => format!("\"{key}\":{n}"),
-                    Some(Number::Unsigned(n)) => format!("\"{key}\":{n}"),
-                    _ => format!("\"{key}\":{max}"),
-                },
-                None => return,
-            },
-            _ => return,
-        };
-        if !*empty {
-            self.out.push(b',');
+        if place.wants_an_object() {
+            return Err(self.reader.flaw(&format!("{what} where an object is expected")));
         }
-        self.out.extend_from_slice(entry.as_bytes());
-        *empty = false;
+        Ok(seen)
     }
-}
 
-/// A key, and that it is no twin of a known one.
-struct Key {
-    opaque: bool,
-}
-
-impl Key {
-    fn check<E: de::Error>(&self, key: &str) -> Result<(), E> {
-        if !self.opaque && known::is_twin(key) {
-            return Err(E::custom("a key differs from a known one in case alone"));
+    /// A string that began at `start`, after its opening quote.
+    #[inline(always)]
+    fn text(&mut self, start: usize) -> Result<Text<'de>, BodyError> {
+        let text = self.reader.string()?;
+        if let Text::Otherwise(says) = &text {
+            self.instead(start, says)?;
         }
+        Ok(text)
+    }
+
+    #[cold]
+    /// What was read since `start` is written as a string with this in it.
+    fn instead(&mut self, start: usize, says: &str) -> Result<(), BodyError> {
+        let ours = serde_json::to_string(says).map_err(|e| BodyError::Json(e.to_string()))?;
+        self.written.instead(start, self.reader.at(), ours.as_bytes());
         Ok(())
     }
-}
 
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
+    /// A number that began at `start` with the byte that was read.
+    #[cold]
+    fn number(&mut self, start: usize) -> Result<Number, BodyError> {
+        let (number, anew) = self.reader.number()?;
+        if let Some(anew) = anew {
+            self.written.instead(start, self.reader.at(), anew.as_bytes());
+        }
+        Ok(number)
     }
 
-    fn visit_str<E: de::Error>(self, key: &str) -> Result<Cow<'de, str>, E> {
-        self.check(key)?;
-        Ok(Cow::Owned(key.to_owned()))
+    #[inline(always)]
+    fn nested(
+        &mut self,
+        place: Place,
+        inside: fn(&mut Self, Place) -> Result<Seen<'de>, BodyError>,
+    ) -> Result<Seen<'de>, BodyError> {
+        self.reader.deeper()?;
+        let seen = inside(self, place)?;
+        self.reader.higher();
+        Ok(seen)
     }
 
-    fn visit_borrowed_str<E: de::Error>(self, key: &'de str) -> Result<Cow<'de, str>, E> {
-        self.check(key)?;
-        Ok(Cow::Borrowed(key))
+    /// The rest of a list.
+    #[inline(never)]
+    fn list(&mut self, place: Place) -> Result<Seen<'de>, BodyError> {
+        let inner = place.item();
+        self.space();
+        if self.reader.eat(b']') {
+            return Ok(Seen::List { empty: true });
+        }
+        loop {
+            self.value(inner)?;
+            self.space();
+            match self.reader.next() {
+                Some(b',') => self.space(),
+                Some(b']') => return Ok(Seen::List { empty: false }),
+                _ => return Err(self.reader.flaw("neither a comma nor the end of a list")),
+            }
+        }
+    }
+
+    /// The rest of an object.
+    #[inline(never)]
+    fn object(&mut self, place: Place) -> Result<Seen<'de>, BodyError> {
+        let object = self.keys.begin();
+        // Of what is forwarded.
+        let mut empty = true;
+        self.space();
+        let mut more = !self.reader.eat(b'}');
+        let mut entry = self.written.mark(self.reader.at());
+        while more {
+            let key = self.key(place)?;
+            self.keys
+                .add(object, key)
+                .map_err(|what| self.reader.flaw(what))?;
+            self.space();
+            if !self.reader.eat(b':') {
+                return Err(self.reader.flaw("a key without a colon"));
+            }
+            self.space();
+            let (inner, judge) = self.verdicts.enter(place, self.keys.last());
+            let value = self.written.mark(self.reader.at());
+            let seen = self.value(inner)?;
+            match self.verdicts.judge(judge, self.keys.last(), &seen)? {
+                Fate::Stays => empty = false,
+                Fate::Becomes(instead) => {
+                    self.written.back(value, self.reader.at());
+                    let at = self.reader.at();
+                    self.written.instead(at, at, instead.as_bytes());
+                    empty = false;
+                }
+                Fate::Goes => self.written.back(entry, self.reader.at()),
+            }
+            self.space();
+            // The comma belongs to the entry after it.
+            let at = self.reader.at();
+            entry = self.written.mark(at);
+            more = match self.reader.next() {
+                Some(b',') => {
+                    if empty {
+                        self.written.leave_out(at, self.reader.at());
+                    }
+                    self.space();
+                    true
+                }
+                Some(b'}') => false,
+                _ => return Err(self.reader.flaw("neither a comma nor the end of an object")),
+            };
+        }
+        if let Some(missing) = self.verdicts.missing(place) {
+            let end = self.reader.at().saturating_sub(1);
+            self.written.instead(end, end, if empty { b"" } else { b"," });
+            self.written.instead(end, end, missing.as_bytes());
+            empty = false;
+        }
+        self.keys.end(object);
+        Ok(Seen::Object { empty })
+    }
+
+    /// A key, which is no twin of a known one.
+    fn key(&mut self, place: Place) -> Result<Cow<'de, str>, BodyError> {
+        let start = self.reader.at();
+        if !self.reader.eat(b'"') {
+            return Err(self.reader.flaw("a key that is no string"));
+        }
+        // One without anything to fold is no other key's twin.
+        if let Some(plain) = self.reader.plain_key() {
+            return Ok(Cow::Borrowed(plain));
+        }
+        let key = self.text(start)?.get();
+        if place != Place::Opaque && known::is_twin(&key) {
+            return Err(self.reader.flaw("a key differs from a known one in case alone"));
+        }
+        Ok(key)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::keys::{MANY_KEYS, MAX_KEYS},
+        *,
+    };
 
     /// Within a free key, where nothing is left out.
     fn text(inner: &str) -> Result<String, String> {
         let body = format!("{{\"tool_choice\":{inner}}}");
         rewrite(Endpoint::OpenAiChat, body.as_bytes(), &OptionRules::default())
             .map(|r| {
-                let text = String::from_utf8(r.bytes).unwrap();
+                let text = String::from_utf8(r.bytes.into_owned()).unwrap();
                 text.strip_prefix("{\"tool_choice\":")
                     .unwrap()
                     .strip_suffix('}')

@@ -7,11 +7,7 @@ use std::num::NonZeroU32;
 
 use domain::{OptionRules, Part};
 
-use super::{
-    BodyError, duration,
-    fields::Setting,
-    seen::{Number, Seen},
-};
+use super::{BodyError, duration, fields::Setting, number::Number, seen::Seen};
 
 /// What becomes of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +39,7 @@ pub(super) fn keep_alive(rules: &OptionRules, seen: &Seen<'_>) -> Result<Fate, B
             (seconds, seconds.trunc())
         }
         Seen::Text(text) => {
-            let nanoseconds = duration::parse(text).ok_or(BodyError::Unreadable("keep_alive"))?;
+            let nanoseconds = duration::parse(&text.get()).ok_or(BodyError::Unreadable("keep_alive"))?;
             let exact = whole(nanoseconds);
             (exact, exact)
         }
@@ -145,14 +141,14 @@ pub(super) fn refuse(
 /// The role of a message. Where a system prompt is refused, only roles that are none pass: a template may well write
 /// whatever role there is into the prompt.
 pub(super) fn role(rules: &OptionRules, seen: &Seen<'_>) -> Result<(), BodyError> {
+    let said = seen.text();
     // As nearly everyone writes them.
-    if let Some("user" | "assistant") = seen.text() {
-        return Ok(());
-    }
-    let role = match seen {
-        Seen::Null => String::new(),
-        Seen::Text(text) => text.to_lowercase(),
-        Seen::LongText => "?".to_owned(),
+    let role = match (said.as_deref(), seen) {
+        (Some("user" | "assistant"), _) => return Ok(()),
+        (Some("system"), _) => return refuse(rules, Part::System, "role", true),
+        (Some(said), _) => said.to_lowercase(),
+        (None, Seen::Null) => String::new(),
+        (None, Seen::LongText) => "?".to_owned(),
         _ => return Err(BodyError::Type("role")),
     };
     let plain = matches!(role.as_str(), "" | "user" | "assistant" | "tool" | "function");
@@ -171,7 +167,7 @@ pub(super) fn within(rules: &OptionRules, key: &str, seen: &Seen<'_>) -> Result<
         "images" => refuse(rules, Part::Images, "images", !seen.says_nothing()),
         "image_url" => refuse(rules, Part::Images, "image_url", !seen.says_nothing()),
         "tool_calls" => refuse(rules, Part::Tools, "tool_calls", !seen.says_nothing()),
-        "type" => match seen.text() {
+        "type" => match seen.text().as_deref() {
             Some("image" | "image_url" | "input_image") => refuse(rules, Part::Images, "type", true),
             Some(
                 "tool_use"
