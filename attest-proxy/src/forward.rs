@@ -6,17 +6,15 @@
 
 use bytes::Bytes;
 use domain::{DeviceId, ModelPattern};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, response,
-};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, response};
+use http_body_util::{BodyExt as _, Limited};
 
 use crate::{
     body::Judged,
     listing,
     respond::{self, Body},
     routes::{Class, Forward},
-    upstream::{Ask, Dialect, Stream, Upstream, UpstreamError},
+    upstream::{Ask, Dialect, Message, Stream, Upstream, UpstreamError},
 };
 
 /// What a client may say to the upstream beside its body.
@@ -30,7 +28,7 @@ static PASSED: [HeaderName; 7] = [
     HeaderName::from_static("anthropic-beta"),
 ];
 
-/// What the upstream may say to a client beside its body. Lengths are hyper's to check.
+/// What the upstream may say to a client beside its body.
 static RETURNED: [HeaderName; 5] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
@@ -38,8 +36,6 @@ static RETURNED: [HeaderName; 5] = [
     header::CACHE_CONTROL,
     header::RETRY_AFTER,
 ];
-/// The longest value of one, in bytes; a longer one stays here.
-const MAX_VALUE: usize = 1024;
 
 /// A request whose body was judged.
 #[derive(Debug)]
@@ -72,7 +68,7 @@ pub async fn forward(
         to,
         body: Judged { bytes: body, model },
     } = request;
-    let make = |host| outgoing(host, method, headers, to, body.clone());
+    let make = |host: &_| outgoing(host, method, headers, to, body.clone());
     if matches!(to.class, Class::List | Class::One) && upstream.is_several() {
         let list = Box::pin(upstream.list(make)).await?;
         let cut = listing::cut(to.class, &list, models).ok_or(UpstreamError::Status(200))?;
@@ -88,37 +84,20 @@ pub async fn forward(
         bytes: body.len(),
         runs_model: to.class == Class::Inference,
         dialect: Dialect::of(to.path),
+        keep: &RETURNED,
     };
-    let (mut parts, stream) = upstream.send(&ask, make).await?.into_parts();
-    parts.headers = returned(&parts.headers);
+    let response = upstream.send(&ask, make).await?;
     match to.class {
-        Class::List | Class::One | Class::Show if parts.status.is_success() => {
+        Class::List | Class::One | Class::Show if response.status().is_success() => {
+            let (parts, stream) = response.into_parts();
             Box::pin(cut(parts, stream, to.class, models)).await
         }
-        _ => Ok(Response::from_parts(parts, Body::stream(stream))),
+        _ => Ok(response.map(Body::stream)),
     }
 }
 
-fn returned(theirs: &HeaderMap) -> HeaderMap {
-    let mut fields = HeaderMap::with_capacity(RETURNED.len());
-    for name in theirs.keys().filter(|name| RETURNED.contains(name)) {
-        // Of several, the first.
-        if let Some(value) = theirs.get(name).filter(|value| value.len() <= MAX_VALUE) {
-            fields.insert(name, value.clone());
-        }
-    }
-    fields
-}
-
-fn outgoing(
-    host: HeaderValue,
-    method: &Method,
-    headers: &HeaderMap,
-    to: Forward,
-    body: Bytes,
-) -> Request<Full<Bytes>> {
-    let mut fields = HeaderMap::with_capacity(8);
-    fields.insert(header::HOST, host);
+fn outgoing(host: &HeaderValue, method: &Method, headers: &HeaderMap, to: Forward, body: Bytes) -> Message {
+    let mut message = Message::new(method, to.path, host);
     let mut passing: [Came<'_>; PASSED.len()] = [Came::Not; PASSED.len()];
     for (name, value) in headers {
         let at = PASSED.iter().position(|passed| passed == name);
@@ -135,17 +114,16 @@ fn outgoing(
         if let Came::Once(value) = came
             && !is_named_by_connection(headers, name)
         {
-            fields.insert(name, value.clone());
+            message.field(name, value);
         }
     }
     if !body.is_empty() {
-        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        message.field(
+            &header::CONTENT_TYPE,
+            &HeaderValue::from_static("application/json"),
+        );
     }
-    let mut request = Request::new(Full::new(body));
-    *request.method_mut() = method.clone();
-    *request.uri_mut() = Uri::from_static(to.path);
-    *request.headers_mut() = fields;
-    request
+    message.with_body(body)
 }
 
 /// How often a field came.
@@ -221,61 +199,14 @@ mod tests {
             endpoint: Some(domain::Endpoint::Chat),
             class: Class::Inference,
         };
-        let request = outgoing(
-            HeaderValue::from_static("ollama"),
-            &Method::POST,
-            &headers,
-            to,
-            Bytes::from_static(b"{}"),
+        let host = HeaderValue::from_static("ollama");
+        let message = outgoing(&host, &Method::POST, &headers, to, Bytes::from_static(b"{}"));
+        assert_eq!(
+            message.text(),
+            "POST /api/chat HTTP/1.1\r\nhost: ollama\r\naccept: a\r\ncontent-type: application/json\r\n\
+             content-length: 2\r\n\r\n{}"
         );
-        let mut names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["accept", "content-type", "host"]);
-        assert_eq!(request.uri(), "/api/chat");
-        let request = outgoing(
-            HeaderValue::from_static("ollama"),
-            &Method::GET,
-            &HeaderMap::new(),
-            to,
-            Bytes::new(),
-        );
-        assert_eq!(request.headers().len(), 1);
-    }
-
-    #[test]
-    fn what_comes_back_says_what_the_body_is_and_no_more() {
-        let mut theirs = HeaderMap::new();
-        for name in [
-            "content-type",
-            "content-length",
-            "cache-control",
-            "retry-after",
-            "server",
-            "date",
-            "set-cookie",
-            "location",
-            "connection",
-            "keep-alive",
-            "transfer-encoding",
-            "trailer",
-            "upgrade",
-            "access-control-allow-origin",
-            "attestation-challenge",
-            "x-anything",
-        ] {
-            theirs.insert(name, HeaderValue::from_static("1"));
-        }
-        theirs.append("content-type", HeaderValue::from_static("2"));
-        let mut names: Vec<_> = returned(&theirs)
-            .iter()
-            .map(|(n, v)| (n.to_string(), v.clone()))
-            .collect();
-        names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let expected = ["cache-control", "content-length", "content-type", "retry-after"];
-        assert!(names.iter().map(|(n, _)| n.as_str()).eq(expected), "{names:?}");
-        assert!(names.iter().all(|(_, v)| v == "1"));
-        let mut long = HeaderMap::new();
-        long.insert("content-type", "x".repeat(MAX_VALUE + 1).parse().unwrap());
-        assert!(returned(&long).is_empty());
+        let message = outgoing(&host, &Method::GET, &HeaderMap::new(), to, Bytes::new());
+        assert_eq!(message.text(), "GET /api/chat HTTP/1.1\r\nhost: ollama\r\n\r\n");
     }
 }

@@ -47,6 +47,7 @@ fn id(device: &str) -> DeviceId {
 
 fn ask<'a>(device: &'a DeviceId, model: Option<&'a str>) -> Ask<'a> {
     Ask {
+        keep: &[],
         device,
         model,
         bytes: 10,

@@ -1,216 +1,257 @@
 //! One connection to a server, moved on by whoever waits for its answer.
 //!
-//! Owns: hyper's side of it, and the bounds on an answer's head. It has no task of its own: what comes wakes the request that
-//! waits for it and nothing else, and what a client does not take stays with the server. While a connection is idle nobody
-//! looks at it: that it was closed, or that something came unasked, is found when it is used next, before anything is sent.
+//! Owns: the exchange of one message for one answer, in HTTP/1.1, and whether another may follow. It has no task of its own: what
+//! comes wakes the request that waits for it and nothing else, and what a client does not take stays with the server. While a
+//! connection is idle nobody looks at it: that it was closed, or that something came unasked, is found when it is used next,
+//! before anything is sent.
+//! This is not hyper's client: that one hands each message through a channel to a task that hands the answer back through
+//! another, which cost more than all else that is done for a request. It also follows lengths that are to be refused here.
 
 use std::{
-    fmt,
-    future::poll_fn,
-    io,
+    fmt, io,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::{
-    body::{Body as _, Frame, Incoming},
-    client::conn::{TrySendError, http1},
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::HeaderName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+
+use super::{
+    head::{self, Head, HeadError, Read},
+    message::Message,
+    rest::{Broken, Rest},
+    tls::Under,
 };
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{UpstreamError, tls::Under};
-use crate::wire::poll_write_pieces;
+/// What is read at one time: at first, and at most, in bytes.
+const ROOM: usize = 8 << 10;
+const MAX_ROOM: usize = 128 << 10;
 
-/// The longest head of an answer, in bytes.
-const MAX_HEAD: usize = 32 << 10;
-/// What is read of an answer at one time, at most.
-const MAX_READ: usize = 128 << 10;
+/// Why an answer did not come, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The connection broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It ended too early.
+    #[error("it closed the connection in the middle")]
+    Ended,
+    /// What came is no answer.
+    #[error(transparent)]
+    Head(HeadError),
+    /// What came is no body.
+    #[error(transparent)]
+    Body(#[from] Broken),
+}
 
 /// A connection. Dropped, it is closed, whatever is in flight on it.
 pub(super) struct Link {
-    sender: http1::SendRequest<Full<Bytes>>,
-    driver: Driver,
-    known: Arc<Known>,
-}
-
-/// hyper's connection. `None`: it is over.
-struct Driver(Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>);
-
-/// What is known of a connection.
-#[derive(Debug)]
-struct Known {
-    /// Whether anything came since the last request was sent.
-    heard: AtomicBool,
+    io: Box<dyn Io>,
     /// By whose certificates it was believed, where it is TLS.
     under: Option<Under>,
+    /// What is being sent, and how much of it was taken. `None`: all was.
+    sending: Option<(Message, usize)>,
+    /// What came and was not used yet, and how much is read at a time.
+    came: BytesMut,
+    room: usize,
+    /// What is still to come of the answer's body.
+    rest: Rest,
+    /// Whether anything was taken, or came, since the last message.
+    touched: bool,
+    heard: bool,
+    /// Whether the server wants another message on it.
+    keeps: bool,
 }
 
-impl Driver {
-    /// Does what can be done now.
-    fn advance(&mut self, cx: &mut Context<'_>) {
-        if let Some(driver) = &mut self.0
-            && driver.as_mut().poll(cx).is_ready()
-        {
-            // Errors come out of the request that is on it.
-            self.0 = None;
-        }
-    }
-
-    /// Waits for `what`, which nothing but this brings about: so nothing else has to wake for it.
-    async fn until<F: Future>(&mut self, what: F) -> F::Output {
-        let mut what = pin!(what);
-        poll_fn(|cx| {
-            self.advance(cx);
-            what.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-        })
-        .await
-    }
-}
+/// What a connection lies on.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Link {
     /// A connection on which nothing was said yet.
-    pub(super) async fn new<S>(stream: S, under: Option<Under>) -> Result<Self, UpstreamError>
+    pub(super) fn new<S>(stream: S, under: Option<Under>) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let known = Arc::new(Known {
-            heard: AtomicBool::new(false),
+        Self {
+            io: Box::new(stream),
             under,
-        });
-        let io = TokioIo::new(Ear {
-            stream,
-            known: Arc::clone(&known),
-        });
-        let (sender, connection) = http1::Builder::new()
-            .max_header_size(MAX_HEAD)
-            .max_buf_size(MAX_READ)
-            .handshake(io)
-            .await
-            .map_err(UpstreamError::Failed)?;
-        Ok(Self {
-            sender,
-            driver: Driver(Some(Box::pin(connection))),
-            known,
-        })
-    }
-
-    /// Sends a request, and waits for the head of its answer.
-    pub(super) async fn ask(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
-        self.known.heard.store(false, Ordering::Relaxed);
-        let answer = self.sender.try_send_request(request);
-        self.driver.until(answer).await
-    }
-
-    /// The next piece of the answer that is on it.
-    pub(super) fn poll_frame(
-        &mut self,
-        body: &mut Incoming,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let silent = &mut Context::from_waker(Waker::noop());
-        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(silent) {
-            return Poll::Ready(frame);
+            sending: None,
+            came: BytesMut::new(),
+            room: ROOM,
+            rest: Rest::Nothing,
+            touched: false,
+            heard: false,
+            keeps: true,
         }
-        self.driver.advance(cx);
-        Pin::new(body).poll_frame(silent)
     }
 
-    /// The next bytes of the answer that is on it.
-    pub(super) async fn chunk(&mut self, body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
+    /// Sends a message, and waits for the head of its answer, of whose fields those in `keep` are kept.
+    pub(super) async fn ask(&mut self, message: Message, keep: &[HeaderName]) -> Result<Head, LinkError> {
+        self.sending = Some((message, 0));
+        (self.touched, self.heard) = (false, false);
+        std::future::poll_fn(|cx| self.poll_head(keep, cx)).await
+    }
+
+    /// Whether nothing of the last message was taken: then it can be sent elsewhere.
+    pub(super) const fn is_untouched(&self) -> bool {
+        !self.touched
+    }
+
+    /// Whether anything came since the last message.
+    pub(super) const fn has_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// By whose certificates it was believed, where it is TLS.
+    pub(super) const fn under(&self) -> Option<&Under> {
+        self.under.as_ref()
+    }
+
+    /// Whether all of the answer came.
+    pub(super) const fn is_done(&self) -> bool {
+        self.rest.is_nothing()
+    }
+
+    /// How much of the answer is still to come, where that is known, in bytes.
+    pub(super) const fn left(&self) -> Option<u64> {
+        self.rest.known()
+    }
+
+    /// Whether another message may be sent when there is one: all was said on both sides, and nothing more came.
+    pub(super) fn rests(&mut self) -> bool {
+        if !(self.keeps && self.is_done() && self.sending.is_none() && self.came.is_empty()) {
+            return false;
+        }
+        // Idle connections have no memory of their own.
+        (self.came, self.room) = (BytesMut::new(), ROOM);
+        true
+    }
+
+    /// Whether a connection that rested can be used. Who used it before is not woken by it any more.
+    pub(super) fn is_open(&mut self) -> bool {
+        let mut byte = [0];
+        let cx = &mut Context::from_waker(Waker::noop());
+        // An end, an error, or what nobody asked for.
+        Pin::new(&mut self.io)
+            .poll_read(cx, &mut ReadBuf::new(&mut byte))
+            .is_pending()
+    }
+
+    /// The next bytes of the answer's body; `None` after the last.
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, LinkError>>> {
         loop {
-            match poll_fn(|cx| self.poll_frame(body, cx)).await? {
-                Ok(frame) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Some(Ok(data));
-                    }
-                }
-                Err(error) => return Some(Err(error)),
+            match self.rest.take(&mut self.came) {
+                Ok(Some(data)) => return Poll::Ready(Some(Ok(data))),
+                Ok(None) if self.is_done() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(broken) => return Poll::Ready(Some(Err(broken.into()))),
+            }
+            // Who is answered already may not have been heard to the end. If he does not want to be, the answer counts.
+            if let Poll::Ready(Err(_)) = self.poll_send(cx) {
+                (self.sending, self.keeps) = (None, false);
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(0) if self.rest.ends_closed() => self.rest = Rest::Nothing,
+                Ok(0) => return Poll::Ready(Some(Err(LinkError::Ended))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }
         }
     }
 
-    /// Looks at a connection that was idle; whether it can be used. Who used it before is not woken by it any more.
-    pub(super) fn wakes_up(&mut self) -> bool {
-        self.driver.advance(&mut Context::from_waker(Waker::noop()));
-        !self.is_over() && self.sender.is_ready()
+    /// The next bytes of the answer's body.
+    pub(super) async fn data(&mut self) -> Option<Result<Bytes, LinkError>> {
+        std::future::poll_fn(|cx| self.poll_data(cx)).await
     }
 
-    /// Whether it was closed.
-    pub(super) fn is_over(&self) -> bool {
-        self.driver.0.is_none() || self.sender.is_closed()
+    fn poll_head(&mut self, keep: &[HeaderName], cx: &mut Context<'_>) -> Poll<Result<Head, LinkError>> {
+        let sent = self.poll_send(cx);
+        let mut informed = 0_usize;
+        loop {
+            let read = if self.came.is_empty() {
+                Read::Part
+            } else {
+                head::read(&self.came, keep).map_err(LinkError::Head)?
+            };
+            match read {
+                Read::Head(head, len) => {
+                    self.came.advance(len);
+                    self.rest = Rest::of(head.length);
+                    self.keeps = head.keeps && matches!(sent, Poll::Ready(Ok(())));
+                    return Poll::Ready(Ok(head));
+                }
+                Read::Interim(len) => {
+                    self.came.advance(len);
+                    informed = informed.saturating_add(len);
+                    if informed > head::MAX_HEAD {
+                        return Poll::Ready(Err(LinkError::Head(HeadError::Long)));
+                    }
+                    continue;
+                }
+                Read::Part => {}
+            }
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(LinkError::Ended)),
+                Poll::Ready(Ok(_)) => self.heard = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                Poll::Pending => {
+                    return match sent {
+                        // Who takes no more may have said why; if he has not by now, that is all there is.
+                        Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                        _ => Poll::Pending,
+                    };
+                }
+            }
+        }
     }
 
-    /// Whether anything came since the last request was sent.
-    pub(super) fn has_heard(&self) -> bool {
-        self.known.heard.load(Ordering::Relaxed)
+    /// Sends what is still to be sent.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some((message, sent)) = &mut self.sending {
+            if *sent < message.len() {
+                let [head, body] = message.after(*sent);
+                let io = Pin::new(&mut self.io);
+                let taken = if body.is_empty() {
+                    ready!(io.poll_write(cx, head))?
+                } else {
+                    let pieces = [io::IoSlice::new(head), io::IoSlice::new(body)];
+                    ready!(io.poll_write_vectored(cx, &pieces))?
+                };
+                if taken == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                *sent = sent.saturating_add(taken);
+                self.touched = true;
+            } else {
+                // TLS may have kept something back.
+                ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+                self.sending = None;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
-    /// By whose certificates it was believed, where it is TLS.
-    pub(super) fn under(&self) -> Option<&Under> {
-        self.known.under.as_ref()
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.came.reserve(self.room);
+        let read = ready!(pin!(self.io.read_buf(&mut self.came)).poll(cx));
+        // Who says much is heard in larger pieces.
+        if let Ok(len) = read
+            && len >= self.room
+        {
+            self.room = self.room.saturating_mul(2).min(MAX_ROOM);
+        }
+        Poll::Ready(read)
     }
 }
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
-            .field("known", &self.known)
+            .field("under", &self.under)
+            .field("rest", &self.rest)
+            .field("keeps", &self.keeps)
             .finish_non_exhaustive()
-    }
-}
-
-/// A connection that remembers whether anything came.
-#[derive(Debug)]
-struct Ear<S> {
-    stream: S,
-    known: Arc<Known>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Ear<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before && !this.known.heard.load(Ordering::Relaxed) {
-            this.known.heard.store(true, Ordering::Relaxed);
-        }
-        result
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Ear<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        poll_write_pieces(&mut self.get_mut().stream, cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

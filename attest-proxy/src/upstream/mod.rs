@@ -11,14 +11,17 @@
 
 mod form;
 mod gate;
+mod head;
 mod health;
 mod inventory;
 mod link;
 mod merge;
+mod message;
 mod observe;
 mod pick;
 mod pool;
 mod queue;
+mod rest;
 mod rounds;
 mod server;
 mod stream;
@@ -34,17 +37,16 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use domain::DeviceId;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use protocol::Refusal;
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
 pub use form::Dialect;
 pub use gate::WaitEnd;
 pub use health::Standing;
+pub use link::LinkError;
+pub use message::Message;
 pub use observe::{End, Observe};
 pub use queue::{QueueFull, QueueLimits};
 pub use server::ServerStatus;
@@ -53,11 +55,11 @@ pub use tls::{Trust, UpstreamTlsError};
 
 use crate::{
     config::{Limits, UpstreamServer, Upstreams},
-    follow::chain,
     metrics::Waits,
 };
 use form::Form;
 use gate::{Gate, Permit};
+use head::Head;
 use link::Link;
 use server::Server;
 
@@ -97,11 +99,11 @@ pub enum UpstreamError {
         source: io::Error,
     },
     /// A connection that was kept turned out to be closed, before a byte of an answer.
-    #[error("the upstream closed a kept connection: {}", chain(.0))]
-    Stale(hyper::Error),
+    #[error("the upstream closed a kept connection: {0}")]
+    Stale(LinkError),
     /// It broke off, or answered what is not HTTP.
-    #[error("the upstream failed: {}", chain(.0))]
-    Failed(hyper::Error),
+    #[error("the upstream failed: {0}")]
+    Failed(LinkError),
     /// It accepted the request and said nothing.
     #[error("no answer from the upstream within {0:?}")]
     Timeout(Duration),
@@ -155,6 +157,8 @@ pub struct Ask<'a> {
     pub runs_model: bool,
     /// How its answer ends when it breaks.
     pub dialect: Dialect,
+    /// Which fields of the answer's head are kept; with them its type and its length.
+    pub keep: &'static [HeaderName],
 }
 
 /// What is measured of the servers and the queue when it is asked for.
@@ -330,10 +334,10 @@ impl Upstream {
     pub async fn send(
         &self,
         ask: &Ask<'_>,
-        make: impl Fn(HeaderValue) -> Request<Full<Bytes>>,
+        make: impl Fn(&HeaderValue) -> Message,
     ) -> Result<Response<Stream>, UpstreamError> {
         let mut permit = self.gate.enter(ask).await?;
-        let error = match self.attempt(&mut permit, &make, false).await {
+        let error = match self.attempt(&mut permit, ask, &make, false).await {
             Ok(answer) => return Ok(self.stream(ask, permit, answer)),
             Err(error) => error,
         };
@@ -350,7 +354,7 @@ impl Upstream {
         };
         self.retries.fetch_add(1, Ordering::Relaxed);
         tracing::info!(target: "upstream", error = %error, server = permit.server().name(), "a request is sent again");
-        let answer = Box::pin(self.attempt(&mut permit, &make, true)).await?;
+        let answer = Box::pin(self.attempt(&mut permit, ask, &make, true)).await?;
         Ok(self.stream(ask, permit, answer))
     }
 
@@ -358,18 +362,15 @@ impl Upstream {
     ///
     /// # Errors
     /// Why there is not one list.
-    pub async fn list(
-        &self,
-        make: impl Fn(HeaderValue) -> Request<Full<Bytes>>,
-    ) -> Result<Vec<u8>, UpstreamError> {
+    pub async fn list(&self, make: impl Fn(&HeaderValue) -> Message) -> Result<Vec<u8>, UpstreamError> {
         let mut asked = JoinSet::new();
         for (nth, server) in self.gate.servers().into_iter().enumerate() {
             if !server.may() {
                 continue;
             }
-            let request = make(server.host());
+            let message = make(server.host());
             asked.spawn(async move {
-                let fetched = server.pool.fetch(request, inventory::MAX_LIST);
+                let fetched = server.pool.fetch(&message, inventory::MAX_LIST);
                 let result = timeout(LIST_TIME, fetched)
                     .await
                     .unwrap_or(Err(UpstreamError::Timeout(LIST_TIME)));
@@ -409,25 +410,24 @@ impl Upstream {
     async fn attempt(
         &self,
         permit: &mut Permit,
-        make: &impl Fn(HeaderValue) -> Request<Full<Bytes>>,
+        ask: &Ask<'_>,
+        make: &impl Fn(&HeaderValue) -> Message,
         anew: bool,
-    ) -> Result<(Response<Incoming>, Link), UpstreamError> {
+    ) -> Result<(Head, Link), UpstreamError> {
         let server = Arc::clone(permit.server());
-        let request = make(server.host());
+        let message = make(server.host());
         let sent = async {
             if anew {
-                Box::pin(server.pool.send_anew(request)).await
+                Box::pin(server.pool.send_anew(&message, ask.keep)).await
             } else {
-                server.pool.send(request).await
+                server.pool.send(&message, ask.keep).await
             }
         };
         let patience = self.tuned.load().limits.first_byte_timeout;
         let result = match timeout(patience, sent).await {
             Err(_) => Err(UpstreamError::Timeout(patience)),
             Ok(Err(error)) => Err(error),
-            Ok(Ok((response, link))) => {
-                judge(response.status(), response.headers()).map(|()| (response, link))
-            }
+            Ok(Ok((head, link))) => judge(head.status).map(|()| (head, link)),
         };
         match &result {
             Ok(_) | Err(UpstreamError::Overloaded) => permit.answered(),
@@ -437,36 +437,22 @@ impl Upstream {
         result
     }
 
-    fn stream(
-        &self,
-        ask: &Ask<'_>,
-        permit: Permit,
-        (response, link): (Response<Incoming>, Link),
-    ) -> Response<Stream> {
-        let (parts, body) = response.into_parts();
-        let form = Form::of(ask.dialect, &parts.headers);
-        let stream = Stream::new(body, link, permit, self.tuned.load().limits.chunk_timeout, form);
-        Response::from_parts(parts, stream)
+    fn stream(&self, ask: &Ask<'_>, permit: Permit, (head, link): (Head, Link)) -> Response<Stream> {
+        let form = Form::of(ask.dialect, &head.fields);
+        let stream = Stream::new(link, permit, self.tuned.load().limits.chunk_timeout, form);
+        let mut response = Response::new(stream);
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.fields;
+        response
     }
 }
 
-/// Whether a head is one that can be passed on.
-fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), UpstreamError> {
+/// Whether a status is one that can be passed on.
+fn judge(status: StatusCode) -> Result<(), UpstreamError> {
     // RFC 9110 15: other numbers are no status, and no client knows what to make of them.
-    if !(200..600).contains(&status.as_u16()) {
-        return Err(UpstreamError::Status(status.as_u16()));
+    match status.as_u16() {
+        503 => Err(UpstreamError::Overloaded),
+        200..600 => Ok(()),
+        other => Err(UpstreamError::Status(other)),
     }
-    // hyper would follow the one and pass the other on, or take a coding for the body's own.
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next()
-        && (headers.contains_key(header::CONTENT_LENGTH)
-            || codings.next().is_some()
-            || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-    {
-        return Err(UpstreamError::Framing);
-    }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        return Err(UpstreamError::Overloaded);
-    }
-    Ok(())
 }

@@ -12,12 +12,16 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{HeaderName, StatusCode};
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{UpstreamError, link::Link, tls::Secure};
+use super::{
+    UpstreamError,
+    head::{Head, HeadError},
+    link::{Link, LinkError},
+    message::Message,
+    tls::Secure,
+};
 use crate::config::Limits;
 
 /// How long an idle connection is kept. Shorter than what servers commonly keep, so that we close first.
@@ -48,61 +52,55 @@ impl Pool {
             .store(Arc::new((limits.connect_timeout, limits.upstream_idle)));
     }
 
-    /// Sends on an idle connection, or on a new one. A request of which nothing was written is tried on the next one.
+    /// Sends on an idle connection, or on a new one. A message of which nothing was taken is tried on the next one.
     pub(super) async fn send(
         &self,
-        mut request: Request<Full<Bytes>>,
-    ) -> Result<(Response<Incoming>, Link), UpstreamError> {
+        message: &Message,
+        keep: &[HeaderName],
+    ) -> Result<(Head, Link), UpstreamError> {
         while let Some(mut link) = self.take() {
-            match link.ask(request).await {
-                Ok(response) => return Ok((response, link)),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None if link.has_heard() => return Err(UpstreamError::Failed(error.into_error())),
-                    None => return Err(UpstreamError::Stale(error.into_error())),
-                },
+            match link.ask(message.clone(), keep).await {
+                Ok(head) => return Ok((head, link)),
+                Err(_) if link.is_untouched() => {}
+                Err(error) if link.has_heard() => return Err(failed(error)),
+                Err(error) => return Err(UpstreamError::Stale(error)),
             }
         }
-        Box::pin(self.send_anew(request)).await
+        Box::pin(self.send_anew(message, keep)).await
     }
 
     /// Sends on a new connection.
     pub(super) async fn send_anew(
         &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<(Response<Incoming>, Link), UpstreamError> {
+        message: &Message,
+        keep: &[HeaderName],
+    ) -> Result<(Head, Link), UpstreamError> {
         let mut link = self.open().await?;
-        match link.ask(request).await {
-            Ok(response) => Ok((response, link)),
-            Err(error) => Err(UpstreamError::Failed(error.into_error())),
-        }
+        let head = link.ask(message.clone(), keep).await.map_err(failed)?;
+        Ok((head, link))
     }
 
     /// Sends, and reads an answer of at most `limit` bytes to its end.
     pub(super) async fn fetch(
         &self,
-        request: Request<Full<Bytes>>,
+        message: &Message,
         limit: usize,
     ) -> Result<(StatusCode, Bytes), UpstreamError> {
-        let (response, mut link) = self.send(request).await?;
-        let status = response.status();
-        let mut body = response.into_body();
+        let (head, mut link) = self.send(message, &[]).await?;
         let mut whole = BytesMut::new();
-        while let Some(chunk) = link.chunk(&mut body).await {
-            match chunk {
-                Ok(chunk) if whole.len().saturating_add(chunk.len()) <= limit => {
-                    whole.extend_from_slice(&chunk);
-                }
-                Ok(_) | Err(_) => return Err(UpstreamError::Status(status.as_u16())),
+        while let Some(data) = link.data().await {
+            match data {
+                Ok(data) if whole.len().saturating_add(data.len()) <= limit => whole.extend_from_slice(&data),
+                Ok(_) | Err(_) => return Err(UpstreamError::Status(head.status.as_u16())),
             }
         }
         self.put(link);
-        Ok((status, whole.freeze()))
+        Ok((head.status, whole.freeze()))
     }
 
     /// Takes back a connection whose answer was read to its end.
-    pub(super) fn put(&self, link: Link) {
-        if link.is_over() || !self.is_believed(&link) {
+    pub(super) fn put(&self, mut link: Link) {
+        if !link.rests() || !self.is_believed(&link) {
             return;
         }
         let mut idle = self.lock();
@@ -138,7 +136,7 @@ impl Pool {
                 return None;
             }
             drop(idle);
-            if link.wakes_up() {
+            if link.is_open() {
                 return Some(link);
             }
         }
@@ -157,13 +155,22 @@ impl Pool {
             .map_err(UpstreamError::Connect)?;
         stream.set_nodelay(true).map_err(UpstreamError::Connect)?;
         let Some(secure) = &self.secure else {
-            return Link::new(stream, None).await;
+            return Ok(Link::new(stream, None));
         };
         let (stream, under) = secure.shake_hands(stream).await?;
-        Link::new(stream, Some(under)).await
+        Ok(Link::new(stream, Some(under)))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Link, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an answer that is none says of its server.
+fn failed(error: LinkError) -> UpstreamError {
+    match error {
+        LinkError::Head(HeadError::Framing) => UpstreamError::Framing,
+        LinkError::Head(HeadError::Switch) => UpstreamError::Status(101),
+        error => UpstreamError::Failed(error),
     }
 }

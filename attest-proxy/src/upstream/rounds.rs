@@ -10,8 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, Uri, header};
-use http_body_util::Full;
+use http::StatusCode;
 use tokio::{
     net::lookup_host,
     task::JoinSet,
@@ -21,6 +20,7 @@ use tokio::{
 use super::{
     Upstream, UpstreamError,
     inventory::{Inventory, MAX_LIST, Models},
+    message::Message,
     server::Server,
 };
 
@@ -135,14 +135,14 @@ async fn look(server: &Server, lists: bool) -> Result<(), UpstreamError> {
 }
 
 async fn ask(server: &Server, lists: bool) -> Result<(), UpstreamError> {
-    let get = |path| get(server.host(), path);
-    let (status, _) = server.pool.fetch(get("/api/version"), MAX_VERSION).await?;
+    let get = |path| Message::get(path, server.host());
+    let (status, _) = server.pool.fetch(&get("/api/version"), MAX_VERSION).await?;
     if status.is_server_error() {
         return Err(UpstreamError::Status(status.as_u16()));
     }
     if lists {
-        let installed = server.pool.fetch(get("/api/tags"), MAX_LIST).await;
-        let loaded = server.pool.fetch(get("/api/ps"), MAX_LIST).await;
+        let installed = server.pool.fetch(&get("/api/tags"), MAX_LIST).await;
+        let loaded = server.pool.fetch(&get("/api/ps"), MAX_LIST).await;
         server.stock(Inventory {
             installed: read(installed),
             loaded: read(loaded).unwrap_or_default(),
@@ -154,11 +154,4 @@ async fn ask(server: &Server, lists: bool) -> Result<(), UpstreamError> {
 fn read(answer: Result<(StatusCode, Bytes), UpstreamError>) -> Option<Models> {
     let (status, list) = answer.ok()?;
     status.is_success().then(|| Models::parse(&list))?
-}
-
-fn get(host: HeaderValue, path: &'static str) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::default());
-    *request.uri_mut() = Uri::from_static(path);
-    request.headers_mut().insert(header::HOST, host);
-    request
 }

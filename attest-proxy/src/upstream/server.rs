@@ -120,8 +120,8 @@ impl Server {
     }
 
     /// What goes into the `Host` header.
-    pub(super) fn host(&self) -> HeaderValue {
-        self.host.clone()
+    pub(super) const fn host(&self) -> &HeaderValue {
+        &self.host
     }
 
     pub(super) fn running(&self) -> usize {

@@ -12,14 +12,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use protocol::Refusal;
 use tokio::time::{Sleep, sleep};
 
 use super::{
     form::Form,
     gate::Permit,
-    link::Link,
+    link::{Link, LinkError},
     observe::{End, Observe},
 };
 use crate::follow::Lease;
@@ -29,7 +29,7 @@ use crate::follow::Lease;
 pub enum StreamError {
     /// The upstream broke off.
     #[error("the upstream broke off")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] LinkError),
     /// No chunk came in time.
     #[error("no chunk from the upstream in time")]
     Stalled,
@@ -44,7 +44,6 @@ pub enum StreamError {
 /// A body on its way from the upstream.
 #[derive(Debug)]
 pub struct Stream {
-    body: Incoming,
     /// The connection and the place; gone when the answer is over.
     held: Option<(Link, Permit)>,
     form: Form,
@@ -61,9 +60,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(body: Incoming, link: Link, permit: Permit, gap: Duration, form: Form) -> Self {
+    pub(super) fn new(link: Link, permit: Permit, gap: Duration, form: Form) -> Self {
         Self {
-            body,
             held: Some((link, permit)),
             form,
             gap,
@@ -130,6 +128,11 @@ impl Stream {
         self.tell(End::Whole);
     }
 
+    /// Whether nothing more comes from the upstream.
+    fn is_done(&self) -> bool {
+        self.held.as_ref().is_none_or(|(link, _)| link.is_done())
+    }
+
     fn tell(&mut self, end: End) {
         if let Some(mut observer) = self.observer.take() {
             observer.end(end);
@@ -173,51 +176,48 @@ impl Body for Stream {
             this.lease = None;
             return this.fail(Refusal::PskUnknown, StreamError::Revoked, cx);
         }
-        loop {
-            let polled = match &mut this.held {
-                Some((link, _)) => link.poll_frame(&mut this.body, cx),
-                None => Poll::Ready(None),
-            };
-            match polled {
-                Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers stay here.
-                    let Some(data) = frame.data_ref() else { continue };
-                    if let Some(observer) = &mut this.observer
-                        && let Err(refusal) = observer.chunk(data)
-                    {
-                        return this.fail(refusal, StreamError::UsedUp, cx);
-                    }
-                    this.form.passed(data);
-                    if this.timer.is_some() {
-                        this.last = Some(Instant::now());
-                    }
-                    return Poll::Ready(Some(Ok(frame)));
+        let polled = match &mut this.held {
+            Some((link, _)) => link.poll_data(cx),
+            None => Poll::Ready(None),
+        };
+        match polled {
+            Poll::Ready(Some(Ok(data))) => {
+                if let Some(observer) = &mut this.observer
+                    && let Err(refusal) = observer.chunk(&data)
+                {
+                    return this.fail(refusal, StreamError::UsedUp, cx);
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    return this.fail(Refusal::UpstreamFailed, StreamError::Broken(error), cx);
+                this.form.passed(&data);
+                if this.timer.is_some() {
+                    this.last = Some(Instant::now());
                 }
-                Poll::Ready(None) => {
-                    this.finish();
-                    return Poll::Ready(None);
-                }
-                Poll::Pending => {
-                    ready!(this.poll_gap(cx));
-                    return this.fail(Refusal::UpstreamTimeout, StreamError::Stalled, cx);
-                }
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.fail(Refusal::UpstreamFailed, StreamError::Broken(error), cx)
+            }
+            Poll::Ready(None) => {
+                this.finish();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                ready!(this.poll_gap(cx));
+                this.fail(Refusal::UpstreamTimeout, StreamError::Stalled, cx)
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         // An error object may still have to follow; only what cannot have one ends early.
-        (self.ended && self.late.is_none()) || (!self.form.has_errors() && self.body.is_end_stream())
+        (self.ended && self.late.is_none()) || (!self.form.has_errors() && self.is_done())
     }
 
     fn size_hint(&self) -> SizeHint {
         if self.form.has_errors() {
             SizeHint::default()
         } else {
-            self.body.size_hint()
+            let left = self.held.as_ref().map_or(Some(0), |(link, _)| link.left());
+            left.map_or_else(SizeHint::default, SizeHint::with_exact)
         }
     }
 }
@@ -225,7 +225,7 @@ impl Body for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // hyper does not ask for the end of a body whose length it knows.
-        if self.body.is_end_stream() {
+        if self.is_done() {
             if !self.ended {
                 self.finish();
             }

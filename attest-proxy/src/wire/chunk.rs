@@ -18,7 +18,7 @@ const ALTOGETHER: u16 = 8 << 10;
 
 /// Reads the lines of one body, one after the other.
 #[derive(Debug)]
-pub(super) struct ChunkLine {
+pub(crate) struct ChunkLine {
     at: At,
     size: u64,
     digits: u8,
@@ -47,7 +47,7 @@ enum At {
 }
 
 impl ChunkLine {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             at: At::Size,
             size: 0,
@@ -58,7 +58,7 @@ impl ChunkLine {
     }
 
     /// Takes a byte of the line.
-    pub(super) fn push(&mut self, byte: u8) -> Result<(), Violation> {
+    pub(crate) fn push(&mut self, byte: u8) -> Result<(), Violation> {
         let space = matches!(byte, b' ' | b'\t');
         self.at = match (self.at, byte) {
             (At::Size, _) if byte.is_ascii_hexdigit() && self.digits < DIGITS => {
@@ -91,7 +91,7 @@ impl ChunkLine {
     }
 
     /// Ends the line; the size of the chunk.
-    pub(super) const fn end(&mut self) -> Result<u64, Violation> {
+    pub(crate) const fn end(&mut self) -> Result<u64, Violation> {
         if self.digits == 0 || !matches!(self.at, At::Size | At::Name | At::Value | At::Closed) {
             return Err(Violation::Chunk);
         }

@@ -23,7 +23,7 @@ const PIECE: usize = 2 << 10;
 ///
 /// # Errors
 /// The stream's.
-pub(crate) fn poll_write_pieces<S: AsyncWrite + Unpin>(
+fn poll_write_pieces<S: AsyncWrite + Unpin>(
     stream: &mut S,
     cx: &mut Context<'_>,
     pieces: &[io::IoSlice<'_>],

@@ -14,9 +14,9 @@ mod peer;
 mod requests;
 mod vet;
 
+pub(crate) use chunk::ChunkLine;
 pub use conn::{Busy, Conn, Overdue};
 pub use framed::Framed;
-pub(crate) use io::poll_write_pieces;
 pub use peer::{Peer, PeerGroup};
 pub use requests::Guarded;
 pub use vet::Violation;
