@@ -21,13 +21,11 @@ pub mod b64 {
     /// end. `BASE64` alone would take texts that were put together of padded ones.
     #[must_use]
     pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
-        let end = text.len().saturating_sub(2);
-        let padded_within = text.iter().take(end).any(|byte| *byte == b'=');
-        if padded_within {
-            None
-        } else {
-            BASE64.decode(text).ok()
-        }
+        let bytes = BASE64.decode(text).ok()?;
+        // Each four characters are three bytes, less one for each padding: where some is within the text, bytes are missing.
+        let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
+        let whole = text.len().checked_div(4)?.saturating_mul(3);
+        (bytes.len().saturating_add(padding) == whole).then_some(bytes)
     }
 
     /// Reads base64 text into anything that is made from a byte vector.
@@ -54,7 +52,20 @@ mod tests {
         assert_eq!(decode(b""), Some(Vec::new()));
         // Two padded texts in a row, stray bits, padding that is missing or too much, a line break.
         for other in [
-            "YQ==YQ==", "YWI=YQ==", "YQ==YWJj", "YR==", "YQ", "YQ=", "YWJj====", "YQ==\n", "=",
+            "YQ==YQ==",
+            "YWI=YQ==",
+            "YQ==YWJj",
+            "YWI=YWJj",
+            "YWJjYQ==YWJj",
+            "YQ==YWI=YQ==",
+            "YR==",
+            "YQ",
+            "YQ=",
+            "YWJj====",
+            "YWJjYQ======",
+            "YQ==\n",
+            "=",
+            "====",
         ] {
             assert_eq!(decode(other.as_bytes()), None, "{other}");
         }

@@ -17,8 +17,8 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::own::{Mark, Own};
-use crate::{Absent, OpenError, Unavailable, store::Row};
+use super::own::{Mark, Own, Rows};
+use crate::{Absent, OpenError, Unavailable};
 
 const WHAT: &str = "the registry";
 /// "SBRG" in the file's header, so that `file` and we know it.
@@ -79,7 +79,7 @@ impl Opened {
         &mut self,
         file: FileId,
         before: Option<Heard>,
-    ) -> rusqlite::Result<(Heard, Option<Vec<Row>>)> {
+    ) -> rusqlite::Result<(Heard, Option<Rows>)> {
         let version = data_version(&self.connection)?;
         let (mark, rows) = self.own.since(before.map(|heard| heard.mark));
         let heard = Heard {

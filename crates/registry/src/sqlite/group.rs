@@ -111,8 +111,9 @@ impl Working {
                 return;
             }
             let write = Arc::clone(&write);
-            let written = tokio::task::spawn_blocking(move || write(&wanted)).await;
-            let Ok(written) = written else { return };
+            // What was made in this thread is given back to it: an allocator is slow with what other threads free.
+            let written = tokio::task::spawn_blocking(move || (write(&wanted), wanted)).await;
+            let Ok((written, _wanted)) = written else { return };
             match written {
                 Ok(commits) => {
                     for (done, commit) in waiting.into_iter().zip(commits) {

@@ -1,12 +1,20 @@
 //! What was written through our own connection, for this process's watch.
 //!
-//! Owns: the rows that were committed since the watch asked last, bounded in number and bytes. SQLite tells a connection
+//! Owns: the rows that were committed since the watch asked last, each as it was committed last, bounded in number and bytes. SQLite tells a connection
 //! of the commits of others only (`PRAGMA data_version`): where our own one was told of none, these rows are all that
 //! changed, and the watch need not read thousands to find them.
 //! Refuses: to guess. Once anything may have been written that is not among them, the next answer is "unknown", and the
 //! watch reads everything.
 
-use crate::store::{Put, Row, Stored};
+use std::collections::BTreeMap;
+
+use crate::{
+    Revision,
+    store::{Put, Stored},
+};
+
+/// Rows, by key.
+pub(super) type Rows = BTreeMap<String, Stored>;
 
 /// How much is kept at most between two questions; more than that is unknown.
 const MOST_ROWS: usize = 1024;
@@ -19,7 +27,7 @@ pub(super) struct Mark(u64);
 /// The rows since the last question.
 #[derive(Debug, Default)]
 pub(super) struct Own {
-    rows: Vec<Row>,
+    rows: Rows,
     bytes: usize,
     /// The mark that `rows` go on from; changes with every question and every loss.
     since: u64,
@@ -29,21 +37,25 @@ pub(super) struct Own {
 
 impl Own {
     /// Notes what a transaction wrote, once it is there.
-    pub(super) fn wrote(&mut self, puts: &[Put], revision: crate::Revision) {
+    pub(super) fn wrote(&mut self, puts: &[Put], revision: Revision) {
         if !self.asked {
             return;
         }
         for Put { key, value } in puts {
-            self.bytes = self.bytes.saturating_add(key.len()).saturating_add(value.len());
-            if self.rows.len() >= MOST_ROWS || self.bytes > MOST_BYTES {
+            self.bytes = self.bytes.saturating_add(value.len());
+            if let Some(known) = self.rows.get_mut(key) {
+                self.bytes = self.bytes.saturating_sub(known.value.len());
+                known.revision = revision;
+                known.value.clone_from(value);
+            } else {
+                self.bytes = self.bytes.saturating_add(key.len());
+                let value = value.clone();
+                self.rows.insert(key.clone(), Stored { value, revision });
+            }
+            if self.rows.len() > MOST_ROWS || self.bytes > MOST_BYTES {
                 self.lost();
                 return;
             }
-            let stored = Stored {
-                value: value.clone(),
-                revision,
-            };
-            self.rows.push((key.clone(), stored));
         }
     }
 
@@ -55,8 +67,8 @@ impl Own {
         };
     }
 
-    /// What was written since `mark`, in its order; `None`: unknown. Another question goes on from the mark that comes with it.
-    pub(super) fn since(&mut self, mark: Option<Mark>) -> (Mark, Option<Vec<Row>>) {
+    /// What was written since `mark`; `None`: unknown. Another question goes on from the mark that comes with it.
+    pub(super) fn since(&mut self, mark: Option<Mark>) -> (Mark, Option<Rows>) {
         let known = self.asked && mark == Some(Mark(self.since));
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
@@ -69,7 +81,6 @@ impl Own {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Revision;
 
     fn put(key: &str, len: usize) -> Vec<Put> {
         vec![Put {
@@ -78,22 +89,24 @@ mod tests {
         }]
     }
 
-    fn keys(rows: Option<Vec<Row>>) -> Option<Vec<String>> {
-        rows.map(|rows| rows.into_iter().map(|(key, _)| key).collect())
+    fn shown(rows: Option<Rows>) -> Option<Vec<(String, usize, u64)>> {
+        let show = |(key, stored): (String, Stored)| (key, stored.value.len(), stored.revision.get());
+        rows.map(|rows| rows.into_iter().map(show).collect())
     }
 
     #[test]
-    fn each_row_is_told_once_and_in_order() {
+    fn each_row_is_told_once_as_it_was_last() {
         let mut own = Own::default();
         own.wrote(&put("/before", 1), Revision::new(1));
         let (mark, rows) = own.since(None);
         assert_eq!(rows, None, "nobody asked before: nothing was kept");
         own.wrote(&put("/a", 1), Revision::new(2));
         own.wrote(&put("/b", 1), Revision::new(3));
-        own.wrote(&put("/a", 2), Revision::new(4));
+        own.wrote(&put("/a", 7), Revision::new(4));
         let (mark, rows) = own.since(Some(mark));
-        assert_eq!(keys(rows).unwrap(), ["/a", "/b", "/a"]);
-        assert_eq!(keys(own.since(Some(mark)).1), Some(Vec::new()));
+        let wanted = [("/a".to_owned(), 7, 4), ("/b".to_owned(), 1, 3)];
+        assert_eq!(shown(rows).unwrap(), wanted);
+        assert_eq!(shown(own.since(Some(mark)).1), Some(Vec::new()));
     }
 
     #[test]
@@ -118,15 +131,17 @@ mod tests {
         for (n, len) in [(MOST_ROWS + 1, 1), (5, MOST_BYTES / 4)] {
             let (mark, _) = own.since(None);
             for nth in 0..n {
-                own.wrote(&put("/k", len), Revision::new(nth as u64));
+                own.wrote(&put(&format!("/{nth}"), len), Revision::new(nth as u64));
             }
             assert!(own.rows.is_empty() && own.bytes == 0);
             assert_eq!(own.since(Some(mark)).1, None);
         }
+        // One row, written again and again, is one row.
         let (mark, _) = own.since(None);
-        for nth in 0..MOST_ROWS {
-            own.wrote(&put("/k", 1), Revision::new(nth as u64));
+        for nth in 0..MOST_ROWS * 2 {
+            own.wrote(&put("/k", MOST_BYTES / 4 + nth % 2), Revision::new(nth as u64));
         }
-        assert_eq!(own.since(Some(mark)).1.unwrap().len(), MOST_ROWS);
+        let rows = own.since(Some(mark)).1;
+        assert_eq!(shown(rows).unwrap().len(), 1);
     }
 }

@@ -6,7 +6,6 @@
 //! one row of thousands: told as such, it makes nobody build a snapshot anew.
 
 use std::{
-    collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -20,7 +19,9 @@ use tokio::sync::mpsc;
 use super::{
     LIST,
     file::{self, FileId, Heard, Opened, data_version},
-    list, unavailable,
+    list,
+    own::Rows,
+    unavailable,
 };
 use crate::{
     ReadError, Revision, Unavailable, WatchError,
@@ -161,7 +162,7 @@ impl Follower {
     }
 
     /// What this process alone wrote; see [`Opened::news`].
-    fn news(&self, file: FileId, before: Option<Heard>) -> Result<(Heard, Option<Vec<Row>>), WatchError> {
+    fn news(&self, file: FileId, before: Option<Heard>) -> Result<(Heard, Option<Rows>), WatchError> {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.news(file, before).map_err(|e| self.failed(e))
     }
@@ -187,11 +188,10 @@ impl Known {
         }
     }
 
-    /// Rows that were written, as the last one of each key has it; told from now on.
-    fn take(&mut self, rows: Vec<Row>, prefix: &str) -> Vec<(String, Option<Stored>)> {
-        let rows = rows.into_iter().filter(|(key, _)| key.starts_with(prefix));
-        let last: BTreeMap<String, Stored> = rows.collect();
-        for (key, stored) in &last {
+    /// Rows that were written; told from now on.
+    fn take(&mut self, mut rows: Rows, prefix: &str) -> Vec<(String, Option<Stored>)> {
+        rows.retain(|key, _| key.starts_with(prefix));
+        for (key, stored) in &rows {
             let hash = self.hasher.hash_one(stored.value.as_slice());
             match self.rows.binary_search_by(|(known, ..)| (**known).cmp(key)) {
                 Ok(at) => {
@@ -202,7 +202,7 @@ impl Known {
                 Err(at) => self.rows.insert(at, (key.as_str().into(), stored.revision, hash)),
             }
         }
-        last.into_iter()
+        rows.into_iter()
             .map(|(key, stored)| (key, Some(stored)))
             .collect()
     }
