@@ -21,7 +21,7 @@ use crate::{
     clock::Clock,
     config::{EXAMPLE, FleetKeyFile, Settings},
     keys::{self, StorageKeys},
-    log::{self, Format, Verbosity},
+    log::{Format, Log, Verbosity},
     server::Server,
     top::{
         client,
@@ -165,6 +165,9 @@ enum AuditCommand {
     },
 }
 
+/// How long the end of the program waits for whoever reads its log.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 fn key_file(text: &str) -> Result<FleetKeyFile, String> {
     let (id, file) = text.split_once('=').ok_or("write it like k0=old.key")?;
     Ok(FleetKeyFile {
@@ -183,14 +186,16 @@ pub fn run() -> ExitCode {
             log_level,
         } => read(&config).and_then(|settings| {
             let verbosity = log_level.or(settings.log_level).unwrap_or_default();
-            let leveller = log::init(log, verbosity);
+            let log = logging(log, verbosity)?;
             let relevel = move |settings: &Settings| {
                 // The command line's word stands.
                 if log_level.is_none() {
-                    leveller.set(settings.log_level.unwrap_or_default());
+                    log.set(settings.log_level.unwrap_or_default());
                 }
             };
-            on_runtime(serve(settings, config, relevel))
+            let served = on_runtime(serve(settings, config, log, relevel));
+            log.flush(LAST_LINES);
+            served
         }),
         Command::Check { config, json } => {
             read(&config).and_then(|settings| on_runtime(checked(settings, json)))
@@ -273,9 +278,22 @@ fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
     result
 }
 
+/// Starts the log; what is in it when the program panics is written too.
+fn logging(format: Format, verbosity: Verbosity) -> Result<&'static Log, Failure> {
+    let log = Log::start(io::stderr(), format, verbosity)
+        .map_err(|e| failed(&format_args!("cannot start the log: {e}")))?;
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        told(panic);
+        log.flush(LAST_LINES);
+    }));
+    Ok(log)
+}
+
 async fn serve(
     settings: Settings,
     config: PathBuf,
+    log: &'static Log,
     relevel: impl Fn(&Settings) + Send + 'static,
 ) -> Result<(), Failure> {
     let server = Server::bind(settings, Clock::System)
@@ -283,7 +301,7 @@ async fn serve(
         .map_err(|e| failed(&e))?;
     let (stop, stopped) = watch::channel(false);
     let reloader = server.reloader();
-    listen_to_signals(stop, move || {
+    listen_to_signals(stop, log, move || {
         let again = read(&config).map_err(|failure| failure.message.unwrap_or_default());
         if let Some(settings) = reloader.reload(again) {
             relevel(&settings);
@@ -296,16 +314,20 @@ async fn serve(
     );
     let (scheme, proxy) = (server.scheme(), server.proxy());
     let announced = async {
-        say(&format!("operators: http://{operators}"));
+        log.say(&format!("operators: http://{operators}"));
         // Whoever waits for this line wants to send requests: the registry's first answer is worth a moment.
         let _ = timeout(Duration::from_secs(3), proxy.settled()).await;
-        say(&format!("ready: {scheme}://{address}"));
+        log.say(&format!("ready: {scheme}://{address}"));
     };
     tokio::join!(server.run(stopped), announced);
     Ok(())
 }
 
-fn listen_to_signals(stop: watch::Sender<bool>, reload: impl Fn() + Send + 'static) -> io::Result<()> {
+fn listen_to_signals(
+    stop: watch::Sender<bool>,
+    log: &'static Log,
+    reload: impl Fn() + Send + 'static,
+) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -324,6 +346,7 @@ fn listen_to_signals(stop: watch::Sender<bool>, reload: impl Fn() + Send + 'stat
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        log.flush(LAST_LINES);
         std::process::exit(1);
     });
     Ok(())

@@ -33,16 +33,55 @@ impl Clock {
         }
     }
 
-    /// The same in milliseconds since 1970, for what is written down.
+    /// The same more finely, for what is written down.
     #[must_use]
-    pub fn millis(&self) -> u64 {
+    pub fn moment(&self) -> Moment {
         match self {
             Self::System => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+                Moment(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
             }
-            Self::Other(now) => now().as_secs().saturating_mul(1000),
+            Self::Other(now) => Moment(now().as_secs().saturating_mul(MICROS)),
         }
+    }
+
+    /// In milliseconds since 1970.
+    #[must_use]
+    pub fn millis(&self) -> u64 {
+        self.moment().millis()
+    }
+}
+
+/// Microseconds of a second.
+const MICROS: u64 = 1_000_000;
+
+/// What the wall clock showed, in microseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// So many after 1970 began.
+    #[must_use]
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since 1970.
+    #[must_use]
+    pub const fn micros(self) -> u64 {
+        self.0
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub const fn millis(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// Whole seconds.
+    #[must_use]
+    pub const fn time(self) -> UnixTime {
+        UnixTime::from_secs(self.0 / MICROS)
     }
 }
 

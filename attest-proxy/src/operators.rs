@@ -176,6 +176,7 @@ fn gauges(proxy: &Proxy, ready: bool) -> Gauges {
         upstream: proxy.upstream.gauges(),
         ready,
         audit: proxy.told.audit.as_ref().map(Audit::state),
+        log_lost: crate::log::lost(),
         spans: proxy.told.tracer.as_ref().map(Tracer::sent),
     }
 }

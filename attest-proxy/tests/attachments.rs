@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use attest_proxy::log::{Format, Log, Verbosity};
 use common::{
     Answer, CHAT, Rig,
     forge::{START, index},
@@ -56,16 +57,16 @@ impl io::Write for Told {
 }
 
 impl Told {
-    /// The one log of the process.
+    /// The one log of the process, with all that was logged by now.
     fn listen() -> &'static Self {
-        static TOLD: OnceLock<Told> = OnceLock::new();
-        TOLD.get_or_init(|| {
+        static TOLD: OnceLock<(Told, &Log)> = OnceLock::new();
+        let (told, log) = TOLD.get_or_init(|| {
             let told = Self::default();
-            let writer = told.clone();
-            let lines = tracing_subscriber::fmt().json().flatten_event(true);
-            lines.with_writer(move || writer.clone()).init();
-            told
-        })
+            let log = Log::start(told.clone(), Format::Json, Verbosity::Info).unwrap();
+            (told, log)
+        });
+        assert!(log.flush(Duration::from_secs(10)));
+        told
     }
 
     /// The lines with all of these parts, as JSON.

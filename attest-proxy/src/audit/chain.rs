@@ -38,9 +38,18 @@ impl Hash {
         Self(hash)
     }
 
-    fn mac(&self, key: &hmac::Key) -> Vec<u8> {
+    fn hex(&self) -> [u8; 64] {
+        let mut digits = [0; 64];
+        HEXLOWER.encode_mut(&self.0, &mut digits);
+        digits
+    }
+
+    /// The MAC, in hexadecimal.
+    fn mac(&self, key: &hmac::Key) -> [u8; 2 * MAC_LEN] {
         let tag = hmac::sign(key, &self.0);
-        tag.as_ref().iter().copied().take(MAC_LEN).collect()
+        let mut digits = [0; 2 * MAC_LEN];
+        HEXLOWER.encode_mut(tag.as_ref().get(..MAC_LEN).unwrap_or_default(), &mut digits);
+        digits
     }
 }
 
@@ -55,9 +64,9 @@ impl std::fmt::Display for Hash {
 pub(super) fn seal(out: &mut Vec<u8>, start: usize, previous: &Hash, key: &hmac::Key) -> Hash {
     let hash = Hash::of(previous, out.get(start..).unwrap_or_default());
     out.extend_from_slice(HASH_FIELD);
-    out.extend_from_slice(HEXLOWER.encode(&hash.0).as_bytes());
+    out.extend_from_slice(&hash.hex());
     out.extend_from_slice(MAC_FIELD);
-    out.extend_from_slice(HEXLOWER.encode(&hash.mac(key)).as_bytes());
+    out.extend_from_slice(&hash.mac(key));
     out.extend_from_slice(END);
     out.push(b'\n');
     hash
@@ -104,7 +113,7 @@ impl<'a> Sealed<'a> {
     #[must_use]
     pub(super) fn is_by(&self, key: &hmac::Key) -> bool {
         // The file is at hand in whole: how long a comparison takes tells nobody anything.
-        HEXLOWER.encode(&self.hash.mac(key)).as_bytes() == self.mac
+        self.hash.mac(key).as_slice() == self.mac
     }
 }
 

@@ -2,61 +2,58 @@
 //!
 //! Owns: the fields and their order. `open` begins a chain's part, `decision` is one per request, `end` follows when the answer to an
 //! admitted one is over, `lost` tells how many could not be written, `close` ends a file in order.
+//! A decision and an end are written where they fall, up to their number: that, and the chain, are the writer's.
 //! Refuses: to hold a PSK or a token; of a PSK there are the first digits of its digest. Of a prompt there is nothing, unless the
 //! operator asked for it, and then it is bounded. What a stranger controls is JSON text, cut before it comes here.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
-use domain::{DeviceId, PskDigest};
+use domain::PskDigest;
 use http::Method;
 use protocol::Refusal;
-use serde::Serialize;
 
-use crate::{account::ProofKind, gate::Who};
-
-/// One thing to be written down.
-#[derive(Debug)]
-pub struct Event {
-    /// Milliseconds since 1970.
-    pub at: u64,
-    /// What.
-    pub what: What,
-}
+use crate::{
+    account::{ProofKind, RequestNumber},
+    clock::Moment,
+    gate::Who,
+    line::{self, Fields as _, Fraction, Json},
+    verdict::Verdict,
+};
 
 /// Something that is written down.
 #[derive(Debug)]
-pub enum What {
+pub enum What<'a> {
     /// A request was decided.
-    Decision(Box<Decision>),
+    Decision(Decision<'a>),
     /// The answer to an admitted request is over.
-    End(Box<End>),
+    End(End),
 }
 
 /// A decided request.
 #[derive(Debug)]
-pub struct Decision {
+pub struct Decision<'a> {
     /// The same in its end, and in the access log.
-    pub request: String,
+    pub request: RequestNumber,
     /// `None`: admitted.
     pub refusal: Option<Refusal>,
     /// Whose it was.
-    pub who: Who,
+    pub who: &'a Who,
     /// For a refusal, the sentence of the operator's log.
-    pub why: String,
-    /// Every failed check of evidence, a JSON array.
-    pub failed: Option<String>,
+    pub why: &'a str,
+    /// Every failed check of evidence.
+    pub failed: Option<&'a Verdict>,
     /// The method, cut.
-    pub method: Method,
+    pub method: &'a Method,
     /// The path, cut and escaped.
-    pub path: Cow<'static, str>,
+    pub path: &'a str,
     /// The model that was asked for.
-    pub model: Option<Arc<str>>,
+    pub model: Option<&'a str>,
     /// What was shown beside the PSK.
     pub proof: ProofKind,
     /// From where the request came.
     pub peer: Option<IpAddr>,
     /// The body's text, where the operator asked for it: its first bytes, and whether that is all.
-    pub prompt: Option<(String, bool)>,
+    pub prompt: Option<(&'a str, bool)>,
     /// The client left before anything was decided.
     pub abandoned: bool,
 }
@@ -65,7 +62,7 @@ pub struct Decision {
 #[derive(Debug)]
 pub struct End {
     /// As in the decision.
-    pub request: String,
+    pub request: RequestNumber,
     /// The answer's status.
     pub status: u16,
     /// Why an admitted request got no answer, or half of one.
@@ -81,181 +78,122 @@ pub struct End {
 }
 
 /// What a part of a chain begins with.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(super) struct Open<'a> {
-    pub(super) seq: u64,
-    pub(super) at: String,
-    pub(super) event: &'static str,
-    pub(super) version: u8,
     pub(super) fleet: &'a str,
     pub(super) key: &'a str,
-    pub(super) previous: String,
+    /// The hash that it follows.
+    pub(super) previous: &'a str,
     /// Bytes of a line that a crash had cut off, and that were taken away.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) torn: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct Plain {
-    seq: u64,
-    at: String,
-    event: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lost: Option<u64>,
+/// Begins a line: an object without its closing brace, to which its fields are appended.
+pub(super) fn number(out: &mut Vec<u8>, seq: u64) {
+    out.extend_from_slice(b"{\"seq\":");
+    line::decimal(out, seq);
 }
 
-#[derive(Serialize)]
-struct DecisionLine<'a> {
-    seq: u64,
-    at: String,
-    event: &'static str,
-    request: &'a str,
-    outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    device: Option<&'a DeviceId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    psk: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    generation: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    policy: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    revision: Option<u64>,
-    method: &'a str,
-    path: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<&'a str>,
-    proof: ProofKind,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<IpAddr>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    why: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failed: Option<serde_json::Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt: Option<&'a str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    prompt_cut: bool,
+fn begin<'a>(out: &'a mut Vec<u8>, at: Moment, event: &str) -> Json<'a> {
+    let mut line = Json(out);
+    line.time("at", at, Fraction::Millis);
+    line.word("event", event);
+    line
 }
 
-#[derive(Serialize)]
-struct EndLine<'a> {
-    seq: u64,
-    at: String,
-    event: &'static str,
-    request: &'a str,
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
-    complete: bool,
-    bytes: u64,
-    millis: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_tokens: Option<u64>,
-}
-
-/// Milliseconds since 1970 as RFC 3339 in UTC.
-#[must_use]
-pub(super) fn time(millis: u64) -> String {
-    let whole = domain::UnixTime::from_secs(millis / 1000).to_string();
-    match whole.strip_suffix('Z') {
-        Some(head) => format!("{head}.{:03}Z", millis % 1000),
-        None => whole,
+pub(super) fn write_open(out: &mut Vec<u8>, at: Moment, open: &Open<'_>) {
+    let mut line = begin(out, at, "open");
+    line.number("version", 1);
+    line.text("fleet", open.fleet);
+    line.text("key", open.key);
+    line.word("previous", open.previous);
+    if let Some(torn) = open.torn {
+        line.number("torn", torn);
     }
 }
 
-/// Appends an object without its closing brace.
-fn write(out: &mut Vec<u8>, line: &impl Serialize) {
-    let start = out.len();
-    // These have only strings for keys, and a vector takes everything.
-    if serde_json::to_writer(&mut *out, line).is_err() {
-        out.truncate(start);
-        out.push(b'{');
-    }
-    if out.len() > start && out.last() == Some(&b'}') {
-        out.pop();
-    }
+/// So many lines were not written.
+pub(super) fn write_lost(out: &mut Vec<u8>, at: Moment, lost: u64) {
+    begin(out, at, "lost").number("lost", lost);
 }
 
-pub(super) fn write_open(out: &mut Vec<u8>, open: &Open<'_>) {
-    write(out, open);
+pub(super) fn write_close(out: &mut Vec<u8>, at: Moment) {
+    begin(out, at, "close");
 }
 
-/// `close`, or `lost` with how many lines were.
-pub(super) fn write_plain(out: &mut Vec<u8>, seq: u64, at: u64, lost: Option<u64>) {
-    let event = if lost.is_some() { "lost" } else { "close" };
-    let at = time(at);
-    write(out, &Plain { seq, at, event, lost });
-}
-
-pub(super) fn write_event(out: &mut Vec<u8>, seq: u64, event: &Event) {
-    let at = time(event.at);
-    match &event.what {
-        What::Decision(decision) => write_decision(out, seq, at, decision),
-        What::End(end) => write(
-            out,
-            &EndLine {
-                seq,
-                at,
-                event: "end",
-                request: &end.request,
-                status: end.status,
-                code: end.code,
-                complete: end.complete,
-                bytes: end.bytes,
-                millis: end.took,
-                prompt_tokens: end.tokens.map(|(prompt, _)| prompt),
-                output_tokens: end.tokens.map(|(_, output)| output),
-            },
-        ),
+/// Appends the fields of a line that come after its number.
+pub(super) fn write(out: &mut Vec<u8>, at: Moment, what: &What<'_>) {
+    match what {
+        What::Decision(decision) => write_decision(begin(out, at, "decision"), decision),
+        What::End(end) => write_end(begin(out, at, "end"), end),
     }
 }
 
-fn write_decision(out: &mut Vec<u8>, seq: u64, at: String, decision: &Decision) {
-    let (psk, id, device) = match &decision.who {
+fn write_end(mut line: Json<'_>, end: &End) {
+    line.word("request", end.request.text().as_str());
+    line.number("status", end.status.into());
+    if let Some(code) = end.code {
+        line.word("code", code);
+    }
+    line.flag("complete", end.complete);
+    line.number("bytes", end.bytes);
+    line.number("millis", end.took);
+    if let Some((prompt, output)) = end.tokens {
+        line.number("prompt_tokens", prompt);
+        line.number("output_tokens", output);
+    }
+}
+
+fn write_decision(mut line: Json<'_>, decision: &Decision<'_>) {
+    let (psk, id, device) = match decision.who {
         Who::Nobody => (None, None, None),
         Who::Key(psk) => (Some(psk), None, None),
         Who::Unusable(psk, id) => (Some(psk), Some(id), None),
         Who::Device(psk, device) => (Some(psk), Some(device.id()), Some(device)),
     };
-    let entry = device.map(|device| device.entry());
-    write(
-        out,
-        &DecisionLine {
-            seq,
-            at,
-            event: "decision",
-            request: &decision.request,
-            outcome: match decision.refusal {
-                None if decision.abandoned => "abandoned",
-                None => "admitted",
-                Some(_) => "refused",
-            },
-            code: decision.refusal.map(Refusal::code),
-            status: decision.refusal.map(Refusal::status),
-            device: id,
-            psk: psk.map(PskDigest::short),
-            generation: entry.map(|entry| entry.record.generation),
-            policy: entry.map(|entry| entry.record.policy.as_str()),
-            revision: entry.map(|entry| entry.policy.revision),
-            method: decision.method.as_str(),
-            path: &decision.path,
-            model: decision.model.as_deref(),
-            proof: decision.proof,
-            peer: decision.peer,
-            why: &decision.why,
-            failed: decision
-                .failed
-                .as_deref()
-                .and_then(|text| serde_json::from_str(text).ok()),
-            prompt: decision.prompt.as_ref().map(|(text, _)| text.as_str()),
-            prompt_cut: decision.prompt.as_ref().is_some_and(|(_, whole)| !whole),
+    line.word("request", decision.request.text().as_str());
+    line.word(
+        "outcome",
+        match decision.refusal {
+            None if decision.abandoned => "abandoned",
+            None => "admitted",
+            Some(_) => "refused",
         },
     );
+    if let Some(refusal) = decision.refusal {
+        line.word("code", refusal.code());
+        line.number("status", refusal.status().into());
+    }
+    if let Some(id) = id {
+        line.text("device", id.as_str());
+    }
+    if let Some(psk) = psk.map(PskDigest::short) {
+        line.word("psk", &psk);
+    }
+    if let Some(entry) = device.map(|device| device.entry()) {
+        line.number("generation", entry.record.generation);
+        line.text("policy", entry.record.policy.as_str());
+        line.number("revision", entry.policy.revision);
+    }
+    line.text("method", decision.method.as_str());
+    line.text("path", decision.path);
+    if let Some(model) = decision.model {
+        line.text("model", model);
+    }
+    line.word("proof", decision.proof.name());
+    if let Some(peer) = decision.peer {
+        line.address("peer", peer);
+    }
+    if !decision.why.is_empty() {
+        line.text("why", decision.why);
+    }
+    if let Some(failed) = decision.failed {
+        line.json("failed", &failed.to_json());
+    }
+    if let Some((prompt, whole)) = decision.prompt {
+        line.text("prompt", prompt);
+        if !whole {
+            line.flag("prompt_cut", true);
+        }
+    }
 }

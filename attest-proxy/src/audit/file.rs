@@ -16,12 +16,15 @@ use rustix::fs::{FlockOperation, flock};
 use super::{
     AuditError,
     chain::{Hash, Sealed, seal},
-    event::{self, Event, Open},
+    event::{self, Open},
 };
-use crate::keys::StorageKeys;
+use crate::{clock::Moment, keys::StorageKeys};
 
 /// How much of a file's end is looked at to find its last line.
 const TAIL: u64 = 4 << 20;
+
+/// A buffer that was larger is not kept for the next lines, in bytes.
+const KEPT: usize = 256 << 10;
 
 /// Where a chain stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +40,11 @@ impl Chain {
         hash: Hash::NONE,
     };
 
-    /// Ends the line that begins at `start` of `out` and goes on.
-    fn seal(&mut self, out: &mut Vec<u8>, start: usize, keys: &StorageKeys) {
+    /// Appends a line, of which `fill` appends what comes after its number, and goes on.
+    fn line(&mut self, out: &mut Vec<u8>, keys: &StorageKeys, fill: impl FnOnce(&mut Vec<u8>)) {
+        let start = out.len();
+        event::number(out, self.next());
+        fill(out);
         self.hash = seal(out, start, &self.hash, keys.audit());
         self.seq = self.next();
     }
@@ -57,6 +63,8 @@ pub(super) struct AuditFile {
     /// The sequence number of the first line in it.
     first: u64,
     chain: Chain,
+    /// What is written next.
+    buffer: Vec<u8>,
 }
 
 impl AuditFile {
@@ -101,6 +109,7 @@ impl AuditFile {
             len,
             first: chain.next(),
             chain,
+            buffer: Vec::new(),
         };
         Ok((file, (torn > 0).then_some(torn)))
     }
@@ -116,57 +125,42 @@ impl AuditFile {
     /// Begins this program's part of the chain.
     pub(super) fn begin(
         &mut self,
-        at: u64,
+        at: Moment,
         fleet: &FleetName,
         keys: &StorageKeys,
         torn: Option<u64>,
     ) -> io::Result<()> {
-        let mut chain = self.chain;
-        let mut out = Vec::with_capacity(512);
+        let previous = self.chain.hash.to_string();
         let open = Open {
-            seq: chain.next(),
-            at: event::time(at),
-            event: "open",
-            version: 1,
             fleet: fleet.as_str(),
             key: keys.id().as_str(),
-            previous: chain.hash.to_string(),
+            previous: &previous,
             torn,
         };
-        event::write_open(&mut out, &open);
-        chain.seal(&mut out, 0, keys);
-        self.write(&out, chain)
+        self.write(|chain, out| chain.line(out, keys, |out| event::write_open(out, at, &open)))
     }
 
     /// Ends this program's part.
-    pub(super) fn end(&mut self, at: u64, keys: &StorageKeys) -> io::Result<()> {
-        let mut chain = self.chain;
-        let mut out = Vec::with_capacity(256);
-        event::write_plain(&mut out, chain.next(), at, None);
-        chain.seal(&mut out, 0, keys);
-        self.write(&out, chain)?;
+    pub(super) fn end(&mut self, at: Moment, keys: &StorageKeys) -> io::Result<()> {
+        self.write(|chain, out| chain.line(out, keys, |out| event::write_close(out, at)))?;
         self.sync()
     }
 
-    /// Appends all of it or nothing; `lost` lines were not kept before.
-    pub(super) fn append(
+    /// Appends all of it or nothing; `lost` lines were not kept before. A line is what comes after its number.
+    pub(super) fn append<'a>(
         &mut self,
-        events: &[Event],
-        lost: Option<(u64, u64)>,
+        lines: impl Iterator<Item = &'a [u8]>,
+        lost: Option<(u64, Moment)>,
         keys: &StorageKeys,
     ) -> io::Result<()> {
-        let mut chain = self.chain;
-        let mut out = Vec::with_capacity(events.len().saturating_mul(512));
-        if let Some((count, at)) = lost {
-            event::write_plain(&mut out, chain.next(), at, Some(count));
-            chain.seal(&mut out, 0, keys);
-        }
-        for event in events {
-            let start = out.len();
-            event::write_event(&mut out, chain.next(), event);
-            chain.seal(&mut out, start, keys);
-        }
-        self.write(&out, chain)
+        self.write(|chain, out| {
+            if let Some((count, at)) = lost {
+                chain.line(out, keys, |out| event::write_lost(out, at, count));
+            }
+            for line in lines {
+                chain.line(out, keys, |out| out.extend_from_slice(line));
+            }
+        })
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
@@ -188,21 +182,22 @@ impl AuditFile {
         }
     }
 
-    fn write(&mut self, bytes: &[u8], chain: Chain) -> io::Result<()> {
-        match (&self.file).write_all(bytes) {
-            Ok(()) => {
-                self.len = self
-                    .len
-                    .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-                self.chain = chain;
-                Ok(())
-            }
-            Err(error) => {
-                // What of it is there is no line. A device file cannot be cut, and needs not be.
-                let _ = self.file.set_len(self.len);
-                Err(error)
-            }
+    fn write(&mut self, fill: impl FnOnce(&mut Chain, &mut Vec<u8>)) -> io::Result<()> {
+        let (mut chain, mut buffer) = (self.chain, std::mem::take(&mut self.buffer));
+        buffer.clear();
+        fill(&mut chain, &mut buffer);
+        let written = (&self.file).write_all(&buffer);
+        if written.is_ok() {
+            let len = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
+            self.len = self.len.saturating_add(len);
+            self.chain = chain;
+        } else {
+            // What of it is there is no line. A device file cannot be cut, and needs not be.
+            let _ = self.file.set_len(self.len);
         }
+        buffer.shrink_to(KEPT);
+        self.buffer = buffer;
+        written
     }
 }
 

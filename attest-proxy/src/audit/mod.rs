@@ -19,7 +19,6 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-        mpsc::{Sender, channel},
     },
     thread::JoinHandle,
 };
@@ -27,14 +26,16 @@ use std::{
 use domain::FleetName;
 use tokio::sync::oneshot;
 
-pub use event::{Decision, End, Event, What};
+pub use event::{Decision, End, What};
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, Moment},
     config::{AuditSettings, OnFailure},
+    gather::{Gather, Haste},
     keys::StorageKeys,
+    line,
 };
-use writer::{Message, Writer};
+use writer::{Heap, Writer};
 
 /// Why there is no audit log.
 #[derive(Debug, thiserror::Error)]
@@ -75,19 +76,27 @@ pub enum AuditError {
 /// The way to the audit log.
 pub struct Audit {
     settings: AuditSettings,
-    clock: Clock,
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    queue: Sender<Message>,
+    queue: Arc<Gather<Heap>>,
 }
 
 /// A place in the queue: one line that can be written.
 #[derive(Debug)]
-pub struct Place(Arc<Shared>);
+pub struct Place(Option<Arc<Shared>>);
+
+impl Place {
+    /// A line has it now, until that is written.
+    fn give(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        if let Some(shared) = &self.0 {
+            shared.free(1);
+        }
     }
 }
 
@@ -105,6 +114,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// So many places are taken no longer.
+    fn free(&self, places: usize) {
+        self.taken.fetch_sub(places, Ordering::Relaxed);
+    }
+
     fn failed(&self, error: &dyn fmt::Display) {
         *self.why.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
         if !self.failing.swap(true, Ordering::AcqRel) {
@@ -165,17 +179,18 @@ impl Audit {
         keys: Arc<StorageKeys>,
         clock: Clock,
     ) -> Result<Self, AuditError> {
-        let file = writer::open(&settings.file, None, fleet, &keys, clock.millis())?;
+        let file = writer::open(&settings.file, None, fleet, &keys, clock.moment())?;
         let shared = Arc::<Shared>::default();
         shared.wrote(0, file.chain().seq, file.len());
-        let (queue, inbox) = channel();
+        let queue = Arc::<Gather<Heap>>::default();
+        let inbox = Arc::clone(&queue);
         let writer = Writer {
             path: settings.file.clone(),
             fleet: fleet.clone(),
             keys,
             fsync: settings.fsync,
             max_size: settings.max_size,
-            clock: clock.clone(),
+            clock,
             shared: Arc::clone(&shared),
             file,
             stuck: None,
@@ -186,7 +201,6 @@ impl Audit {
             .map_err(AuditError::Thread)?;
         Ok(Self {
             settings: settings.clone(),
-            clock,
             shared,
             writer: Mutex::new(Some(thread)),
             queue,
@@ -200,7 +214,7 @@ impl Audit {
             return None;
         }
         let before = self.shared.taken.fetch_add(1, Ordering::Relaxed);
-        let place = Place(Arc::clone(&self.shared));
+        let place = Place(Some(Arc::clone(&self.shared)));
         (before < self.settings.queue).then_some(place)
     }
 
@@ -223,27 +237,31 @@ impl Audit {
     }
 
     /// Writes a line; without a place it is counted as lost.
-    pub fn write(&self, what: What, place: Option<Place>) {
-        self.send(what, place, None);
+    pub fn write(&self, at: Moment, what: &What<'_>, place: Option<Place>) {
+        self.send(at, what, place, None);
     }
 
-    /// Writes a line and waits until it is on the disk; false: it is not.
-    pub async fn write_through(&self, what: What, place: Option<Place>) -> bool {
+    /// Writes a line; what is given says when it is on the disk, or fails when it is not.
+    pub fn write_through(&self, at: Moment, what: &What<'_>, place: Option<Place>) -> oneshot::Receiver<()> {
         let (told, done) = oneshot::channel();
-        self.send(what, place, Some(told));
-        done.await.is_ok()
+        self.send(at, what, place, Some(told));
+        done
     }
 
-    fn send(&self, what: What, place: Option<Place>, waiter: Option<oneshot::Sender<()>>) {
-        let at = self.clock.millis();
-        let sent = place.map(|place| self.queue.send(Message::Write(Event { at, what }, place, waiter)));
-        match sent {
-            Some(Ok(())) => {}
-            Some(Err(_)) => {
-                self.shared.failed(&"its thread has ended");
-                self.lose();
-            }
-            None => self.lose(),
+    fn send(&self, at: Moment, what: &What<'_>, place: Option<Place>, waiter: Option<oneshot::Sender<()>>) {
+        let Some(place) = place else {
+            return self.lose();
+        };
+        let haste = if waiter.is_some() { Haste::Now } else { Haste::None };
+        let sent = line::build(
+            |out| event::write(out, at, what),
+            |line| self.queue.put(haste, |heap| heap.add(line, waiter)),
+        );
+        if sent.is_some() {
+            place.give();
+        } else {
+            self.shared.failed(&"its thread has ended");
+            self.lose();
         }
     }
 
@@ -254,7 +272,8 @@ impl Audit {
 
     /// The file was moved away, or the fleet's keys are others.
     pub fn reopen(&self, keys: Arc<StorageKeys>) {
-        if self.queue.send(Message::Reopen(keys)).is_err() {
+        let asked = self.queue.put(Haste::Now, |heap| heap.reopen = Some(keys));
+        if asked.is_none() {
             self.shared.failed(&"its thread has ended");
         }
     }
@@ -291,7 +310,8 @@ impl Audit {
 
     /// Writes what is left, closes the file in order and ends the thread. Blocks until then.
     pub fn close(&self) {
-        let _ = self.queue.send(Message::Stop);
+        // It is closed already where nobody writes.
+        let _ = self.queue.put(Haste::Now, |heap| heap.stop = true);
         let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let _ = thread.join();

@@ -5,11 +5,9 @@
 //! Nothing waits for this thread but who asked for a line to be on the disk (`fsync = "each"`).
 
 use std::{
+    mem,
     path::PathBuf,
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,26 +15,38 @@ use domain::FleetName;
 use tokio::sync::oneshot;
 
 use super::{
-    AuditError, Place, Shared,
-    event::Event,
+    AuditError, Shared,
     file::{AuditFile, Chain},
 };
-use crate::{clock::Clock, config::Fsync, keys::StorageKeys};
+use crate::{
+    clock::{Clock, Moment},
+    config::Fsync,
+    gather::Gather,
+    keys::StorageKeys,
+};
 
-/// How many lines are written at once.
-const BATCH: usize = 256;
+/// How much is written at once, in bytes, if one line is not more.
+const CHUNK: usize = 64 << 10;
+/// A heap that was larger is not kept for the next lines, in bytes.
+const KEPT: usize = 256 << 10;
 /// Between two attempts to write to a disk that takes nothing.
 const RETRY: Duration = Duration::from_secs(1);
 /// Waiting for ever, in pieces.
 const LONG: Duration = Duration::from_secs(3600);
 
-pub(super) enum Message {
-    /// Write this. Whoever waits is told when it is on the disk.
-    Write(Event, Place, Option<oneshot::Sender<()>>),
+/// What gathers for this thread.
+#[derive(Default)]
+pub(super) struct Heap {
+    /// Lines, each without its number and its end.
+    text: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+    /// Who waits for one of them.
+    waiting: Vec<oneshot::Sender<()>>,
     /// The file was moved, or the keys are others.
-    Reopen(Arc<StorageKeys>),
+    pub(super) reopen: Option<Arc<StorageKeys>>,
     /// Write what is there, and end.
-    Stop,
+    pub(super) stop: bool,
 }
 
 pub(super) struct Writer {
@@ -55,59 +65,51 @@ pub(super) struct Writer {
 /// Lines that are not written yet, and who waits for them.
 #[derive(Default)]
 struct Batch {
-    events: Vec<Event>,
-    places: Vec<Place>,
-    waiting: Vec<oneshot::Sender<()>>,
+    heap: Heap,
+    /// Of the heap, so many lines are written, which end at `at`.
+    written: usize,
+    at: usize,
+}
+
+/// Says that nobody writes any more, whatever way the thread ends.
+struct Closing<'a>(&'a Gather<Heap>);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Writer {
-    pub(super) fn run(mut self, inbox: &Receiver<Message>) {
+    pub(super) fn run(mut self, inbox: &Gather<Heap>) {
+        let _closing = Closing(inbox);
+        let mut came = Heap::default();
         let mut batch = Batch::default();
         let mut dirty: Option<Instant> = None;
-        let mut next = None;
         loop {
-            let message = match next.take() {
-                Some(message) => Some(message),
-                None => match inbox.recv_timeout(self.patience(&batch, dirty)) {
-                    Ok(message) => Some(message),
-                    Err(RecvTimeoutError::Timeout) => None,
-                    Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
-                },
-            };
-            match message {
-                Some(Message::Write(event, place, waiter)) => {
-                    batch.add(event, place, waiter);
-                    while batch.events.len() < BATCH {
-                        match inbox.try_recv() {
-                            Ok(Message::Write(event, place, waiter)) => batch.add(event, place, waiter),
-                            Ok(other) => {
-                                next = Some(other);
-                                break;
-                            }
-                            Err(_) => break,
-                        }
-                    }
+            inbox.take(&mut came, self.patience(&batch, dirty));
+            let (reopen, stop) = (came.reopen.take(), mem::take(&mut came.stop));
+            batch.add(&mut came);
+            if let Some(keys) = reopen {
+                // What came before is still the old file's.
+                self.flush(&mut batch, &mut dirty);
+                self.stuck = None;
+                self.reopen(keys);
+            }
+            if stop {
+                self.stuck = None;
+                self.flush(&mut batch, &mut dirty);
+                if let Err(error) = self.file.end(self.clock.moment(), &self.keys) {
+                    tracing::error!(target: "audit", %error, "the audit log could not be closed in order");
                 }
-                Some(Message::Reopen(keys)) => {
-                    self.stuck = None;
-                    self.reopen(keys);
-                }
-                Some(Message::Stop) => {
-                    self.stuck = None;
-                    self.flush(&mut batch, &mut dirty);
-                    if let Err(error) = self.file.end(self.clock.millis(), &self.keys) {
-                        tracing::error!(target: "audit", %error, "the audit log could not be closed in order");
-                    }
-                    return;
-                }
-                None => {}
+                return;
             }
             self.flush(&mut batch, &mut dirty);
         }
     }
 
     fn patience(&self, batch: &Batch, dirty: Option<Instant>) -> Duration {
-        if !batch.events.is_empty() || self.shared.has_lost() {
+        if !batch.is_empty() || self.shared.has_lost() {
             return RETRY;
         }
         match (self.fsync, dirty) {
@@ -121,31 +123,28 @@ impl Writer {
         if self.stuck.is_some_and(|since| since.elapsed() < RETRY) {
             return;
         }
-        let lost = self.shared.lost_untold();
-        if !batch.events.is_empty() || lost > 0 {
-            let told = (lost > 0).then(|| (lost, self.clock.millis()));
-            if let Err(error) = self.file.append(&batch.events, told, &self.keys) {
+        while !batch.is_empty() || self.shared.has_lost() {
+            if let Err(error) = self.chunk(batch) {
                 self.stuck = Some(Instant::now());
                 return self.shared.failed(&error);
             }
             self.stuck = None;
-            self.shared.told(lost);
-            self.shared
-                .wrote(batch.events.len(), self.file.chain().seq, self.file.len());
             dirty.get_or_insert_with(Instant::now);
-            if matches!(self.fsync, Fsync::Each)
-                && let Err(error) = self.file.sync()
-            {
-                // Who waits is told by the end of the wait.
-                self.shared.failed(&error);
-                batch.waiting.clear();
+            if self.file.len() >= self.max_size {
+                self.rotate();
             }
-            for waiter in batch.waiting.drain(..) {
-                // Nobody waits any more: the client has left.
-                let _ = waiter.send(());
-            }
-            batch.events.clear();
-            batch.places.clear();
+        }
+        if matches!(self.fsync, Fsync::Each)
+            && dirty.take().is_some()
+            && let Err(error) = self.file.sync()
+        {
+            // Who waits is told by the end of the wait.
+            self.shared.failed(&error);
+            batch.heap.waiting.clear();
+        }
+        for waiter in batch.heap.waiting.drain(..) {
+            // Nobody waits any more: the client has left.
+            let _ = waiter.send(());
         }
         if let (Fsync::Every(every), Some(since)) = (self.fsync, *dirty)
             && since.elapsed() >= every
@@ -155,9 +154,26 @@ impl Writer {
             }
             *dirty = None;
         }
-        if self.file.len() >= self.max_size {
-            self.rotate();
-        }
+    }
+
+    /// Writes some of what is there: all of it that is written, or nothing.
+    fn chunk(&mut self, batch: &mut Batch) -> std::io::Result<()> {
+        let lost = self.shared.lost_untold();
+        let told = (lost > 0).then(|| (lost, self.clock.moment()));
+        let (lines, end) = batch.next();
+        let mut at = batch.at;
+        let each = batch.heap.ends.iter().skip(batch.written).take(lines);
+        let each = each.map(|end| {
+            let line = batch.heap.text.get(at..*end).unwrap_or_default();
+            at = *end;
+            line
+        });
+        self.file.append(each, told, &self.keys)?;
+        batch.wrote(lines, end);
+        self.shared.told(lost);
+        self.shared.free(lines);
+        self.shared.wrote(lines, self.file.chain().seq, self.file.len());
+        Ok(())
     }
 
     /// The file is as large as it may be: the next one.
@@ -178,11 +194,11 @@ impl Writer {
             return;
         }
         if self.file.is_in_place() {
-            let end = self.file.end(self.clock.millis(), &self.keys);
+            let end = self.file.end(self.clock.moment(), &self.keys);
             self.keys = keys;
             let begun = end.and_then(|()| {
                 self.file
-                    .begin(self.clock.millis(), &self.fleet, &self.keys, None)
+                    .begin(self.clock.moment(), &self.fleet, &self.keys, None)
             });
             if let Err(error) = begun {
                 self.shared.failed(&error);
@@ -193,12 +209,12 @@ impl Writer {
     }
 
     fn next_file(&mut self) {
-        let old = self.file.end(self.clock.millis(), &self.keys);
+        let old = self.file.end(self.clock.moment(), &self.keys);
         self.take_next(old.err());
     }
 
     fn next_file_under(&mut self, keys: Arc<StorageKeys>) {
-        let old = self.file.end(self.clock.millis(), &self.keys);
+        let old = self.file.end(self.clock.moment(), &self.keys);
         self.keys = keys;
         self.take_next(old.err());
     }
@@ -212,7 +228,7 @@ impl Writer {
             Some(self.file.chain()),
             &self.fleet,
             &self.keys,
-            self.clock.millis(),
+            self.clock.moment(),
         ) {
             Ok(file) => {
                 tracing::info!(target: "audit", path = %self.path.display(), "the audit log goes on in a new file");
@@ -227,11 +243,50 @@ impl Writer {
     }
 }
 
-impl Batch {
-    fn add(&mut self, event: Event, place: Place, waiter: Option<oneshot::Sender<()>>) {
-        self.events.push(event);
-        self.places.push(place);
+impl Heap {
+    pub(super) fn add(&mut self, line: &[u8], waiter: Option<oneshot::Sender<()>>) {
+        self.text.extend_from_slice(line);
+        self.ends.push(self.text.len());
         self.waiting.extend(waiter);
+    }
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.written == self.heap.ends.len()
+    }
+
+    /// Takes all lines of `came`, and who waits for them.
+    fn add(&mut self, came: &mut Heap) {
+        if self.heap.ends.is_empty() && self.heap.waiting.is_empty() {
+            return mem::swap(&mut self.heap, came);
+        }
+        let before = self.heap.text.len();
+        self.heap.text.append(&mut came.text);
+        let ends = came.ends.drain(..).map(|end| end.saturating_add(before));
+        self.heap.ends.extend(ends);
+        self.heap.waiting.append(&mut came.waiting);
+    }
+
+    /// How many lines are written next, and where they end.
+    fn next(&self) -> (usize, usize) {
+        let most = self.at.saturating_add(CHUNK);
+        let rest = self.heap.ends.get(self.written..).unwrap_or_default();
+        let lines = rest.partition_point(|end| *end <= most).max(1).min(rest.len());
+        let last = lines.checked_sub(1).and_then(|last| rest.get(last));
+        (lines, last.copied().unwrap_or(self.at))
+    }
+
+    fn wrote(&mut self, lines: usize, end: usize) {
+        self.written = self.written.saturating_add(lines);
+        self.at = end;
+        if self.is_empty() {
+            (self.written, self.at) = (0, 0);
+            self.heap.text.clear();
+            self.heap.text.shrink_to(KEPT);
+            self.heap.ends.clear();
+            self.heap.ends.shrink_to(KEPT / size_of::<usize>());
+        }
     }
 }
 
@@ -241,7 +296,7 @@ pub(super) fn open(
     before: Option<Chain>,
     fleet: &FleetName,
     keys: &StorageKeys,
-    at: u64,
+    at: Moment,
 ) -> Result<AuditFile, AuditError> {
     let (mut file, torn) = AuditFile::open(path, before)?;
     file.begin(at, fleet, keys, torn)

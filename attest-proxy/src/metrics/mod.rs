@@ -118,6 +118,8 @@ pub struct Gauges {
     pub ready: bool,
     /// How the audit log does, where there is one.
     pub audit: Option<AuditState>,
+    /// Lines of the log that were dropped.
+    pub log_lost: u64,
     /// Spans that a collector took, and spans that are lost, where traces are made.
     pub spans: Option<(u64, u64)>,
 }

@@ -28,6 +28,8 @@ impl Metrics {
         if let Some(audit) = &gauges.audit {
             write_audit(&mut Text(out), audit)?;
         }
+        let help = "Lines of the log that were dropped because whoever reads it is too slow.";
+        Text(out).single("log_lost_total", "counter", help, gauges.log_lost)?;
         if let Some((taken, dropped)) = gauges.spans {
             let mut text = Text(out);
             text.family("trace_spans_total", "counter", "Spans, by what became of them.")?;
@@ -293,6 +295,7 @@ mod tests {
             queued: 5,
             failing: true,
         }),
+        log_lost: 9,
         spans: Some((7, 8)),
     };
 
@@ -345,6 +348,7 @@ mod tests {
             "attest_proxy_tokens_total{kind=\"output\"} 6",
             "attest_proxy_audit_sequence 3",
             "attest_proxy_audit_failing 1",
+            "attest_proxy_log_lost_total 9",
             "attest_proxy_requests_total{outcome=\"admitted\",code=\"\",status=\"\"} 1",
             "attest_proxy_requests_total{outcome=\"refused\",code=\"psk-unknown\",status=\"401\"} 1",
             "attest_proxy_requests_total{outcome=\"refused\",code=\"path-denied\",status=\"404\"} 1",
