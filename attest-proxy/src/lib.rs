@@ -14,6 +14,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod eights;
 pub mod endpoints;
 pub mod expiry;
 pub mod follow;

@@ -10,6 +10,8 @@
 mod appraisal;
 #[allow(dead_code, reason = "the proxy has further uses for its own files")]
 mod body;
+#[path = "../../attest-proxy/src/eights.rs"]
+mod eights;
 mod eventlog;
 #[path = "../../crates/evidence/tests/it/forge/mod.rs"]
 mod forge;

@@ -13,6 +13,7 @@ use super::{
     number::Number,
     text::{self, Text},
 };
+use crate::eights;
 
 /// One more than the most brackets that may be open, as serde_json has it.
 const DEPTH: u8 = 128;
@@ -103,8 +104,8 @@ impl<'de> Reader<'de> {
     pub(super) fn plain_key(&mut self) -> Option<&'de str> {
         let mut end = self.at;
         for eight in self.rest().as_chunks().0.iter().take(NEAR / 8) {
-            let eight = u64::from_le_bytes(*eight);
-            let (special, foldable) = (eights::special(eight), eights::foldable(eight));
+            let word = eights::word(eight);
+            let (special, foldable) = (special(word), eights::foldable(word));
             if special == 0 {
                 if foldable != 0 {
                     return None;
@@ -112,12 +113,10 @@ impl<'de> Reader<'de> {
                 end += 8;
                 continue;
             }
-            // The lowest bit of the first special byte.
-            let first = (special & special.wrapping_neg()) >> 7;
-            if foldable & first.wrapping_sub(1) != 0 {
+            if eights::before(foldable, special) != 0 {
                 return None;
             }
-            end += eights::byte(special);
+            end += eights::first(special);
             if self.text.as_bytes().get(end) != Some(&b'"') {
                 return None;
             }
@@ -180,9 +179,9 @@ impl<'de> Reader<'de> {
         let rest = self.rest();
         let mut at = 0;
         for eight in rest.as_chunks().0.iter().take(NEAR / 8) {
-            let special = eights::special(u64::from_le_bytes(*eight));
+            let special = special(eights::word(eight));
             if special != 0 {
-                at += eights::byte(special);
+                at += eights::first(special);
                 self.at += at + 1;
                 return rest.get(at).copied();
             }
@@ -260,33 +259,8 @@ fn far_special(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Eight bytes of a text at once, the first of them lowest (Mycroft's way: where a byte is less than what is subtracted, its
-/// highest bit comes to be set).
-mod eights {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGHS: u64 = ONES << 7;
-
-    /// The highest bit of each quote, backslash and control character; above the first of them, others may be set too.
-    pub(super) const fn special(eight: u64) -> u64 {
-        let quotes = eight ^ (ONES * b'"' as u64);
-        let backslashes = eight ^ (ONES * b'\\' as u64);
-        let less = (eight.wrapping_sub(ONES * b' ' as u64) & !eight)
-            | (quotes.wrapping_sub(ONES) & !quotes)
-            | (backslashes.wrapping_sub(ONES) & !backslashes);
-        less & HIGHS
-    }
-
-    /// The highest bit of each byte that is a capital letter or no ASCII.
-    pub(super) const fn foldable(eight: u64) -> u64 {
-        // Of seven bits each, so that no sum reaches the next byte.
-        let low = eight & !HIGHS;
-        let from_a = low + ONES * (128 - b'A' as u64);
-        let beyond_z = low + ONES * (128 - b'Z' as u64 - 1);
-        ((from_a & !beyond_z) | eight) & HIGHS
-    }
-
-    /// The byte of the lowest bit that is set.
-    pub(super) fn byte(bits: u64) -> usize {
-        usize::try_from(bits.trailing_zeros() / 8).unwrap_or_default()
-    }
+/// Marks what ends a string, is escaped in it, or may not be in it.
+#[inline]
+const fn special(word: u64) -> u64 {
+    eights::below(word, b' ') | eights::is(word, b'"') | eights::is(word, b'\\')
 }

@@ -10,6 +10,8 @@
 use http::{HeaderMap, header};
 use memchr::{memchr, memchr2};
 
+use crate::eights;
+
 /// How the objects of an answer follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -61,15 +63,22 @@ pub struct Counter {
     depth: u32,
     /// What the open brackets mean, outermost first; [`Node::Other`] from the first on that means nothing.
     nodes: [Node; DEEPEST],
+    /// The last string: the key of what comes next, when a colon follows.
     key: Key,
+    /// The number behind it. There is none without a key that is looked for.
     number: Option<u64>,
+    /// What came of the string that the pieces of the answer cut.
+    piece: Piece,
 }
 
 /// How deep a number can be that is looked for: `response.usage.input_tokens`.
 const DEEPEST: usize = 3;
 
 /// The longest key that is looked for, in bytes.
-const KEY_LEN: usize = 20;
+const KEY_LEN: usize = 17;
+
+/// How many bytes of a string are looked through eight by eight. So many most strings have; in a longer one memchr is faster.
+const NEAR: usize = 32;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
@@ -79,7 +88,7 @@ enum At {
     Skip,
     /// Between tokens.
     Json,
-    /// In a string.
+    /// In a string that began in an earlier piece of the answer, or has an escape.
     String,
     /// After a backslash in one.
     Escape,
@@ -94,18 +103,56 @@ enum Node {
     Other,
 }
 
-/// The last string: the key of what comes next, when a colon follows.
+/// A key that is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    /// None of them.
+    None,
+    /// `response` or `message`.
+    Nested,
+    Usage,
+    /// A number in the outermost object.
+    RootPrompt,
+    RootOutput,
+    /// A number in `usage`.
+    UsagePrompt,
+    UsageOutput,
+}
+
+impl Key {
+    #[inline]
+    fn of(text: &[u8]) -> Self {
+        match text {
+            b"usage" => Self::Usage,
+            b"response" | b"message" => Self::Nested,
+            b"prompt_eval_count" => Self::RootPrompt,
+            b"eval_count" => Self::RootOutput,
+            b"prompt_tokens" | b"input_tokens" => Self::UsagePrompt,
+            b"completion_tokens" | b"output_tokens" => Self::UsageOutput,
+            _ => Self::None,
+        }
+    }
+
+    const fn is_of_a_number(self) -> bool {
+        matches!(
+            self,
+            Self::RootPrompt | Self::RootOutput | Self::UsagePrompt | Self::UsageOutput
+        )
+    }
+}
+
+/// The beginning of a string.
 #[derive(Debug, Clone, Copy)]
-struct Key {
+struct Piece {
     bytes: [u8; KEY_LEN],
     /// More than [`KEY_LEN`]: it was longer, or is none that is looked for.
     len: usize,
 }
 
-impl Key {
-    const NONE: Self = Self {
+impl Piece {
+    const EMPTY: Self = Self {
         bytes: [0; KEY_LEN],
-        len: KEY_LEN + 1,
+        len: 0,
     };
 
     fn text(&self) -> &[u8] {
@@ -120,7 +167,7 @@ impl Key {
         self.len = end;
     }
 
-    fn spoil(&mut self) {
+    const fn spoil(&mut self) {
         self.len = KEY_LEN + 1;
     }
 }
@@ -141,8 +188,9 @@ impl Counter {
             at: Self::start(framing),
             depth: 0,
             nodes: [Node::Other; DEEPEST],
-            key: Key::NONE,
+            key: Key::None,
             number: None,
+            piece: Piece::EMPTY,
         }
     }
 
@@ -163,13 +211,10 @@ impl Counter {
     pub fn take(&mut self, mut bytes: &[u8]) {
         while let Some((&first, rest)) = bytes.split_first() {
             bytes = match self.at {
-                At::Json => {
-                    self.json(first);
-                    rest
-                }
+                At::Json => self.json(bytes),
                 At::String => self.string(bytes),
                 At::Escape => {
-                    self.key.spoil();
+                    self.piece.spoil();
                     self.at = At::String;
                     rest
                 }
@@ -199,49 +244,89 @@ impl Counter {
         };
     }
 
+    /// Goes on with a string.
     fn string<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let Some(end) = memchr2(b'"', b'\\', bytes) else {
-            self.key.push(bytes);
+            self.piece.push(bytes);
             return &[];
         };
         let (text, rest) = bytes.split_at(end);
-        self.key.push(text);
-        self.at = if rest.first() == Some(&b'"') {
-            At::Json
+        self.piece.push(text);
+        if rest.first() == Some(&b'"') {
+            self.key = Key::of(self.piece.text());
+            self.at = At::Json;
         } else {
-            At::Escape
-        };
+            self.at = At::Escape;
+        }
         rest.get(1..).unwrap_or_default()
     }
 
-    fn json(&mut self, byte: u8) {
-        if byte.is_ascii_digit() {
-            if let Some(number) = &mut self.number {
-                *number = number.saturating_mul(10).saturating_add(u64::from(byte - b'0'));
+    /// Reads on between tokens, over strings that are whole and without escapes; gives back what is for another to read.
+    fn json<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
+        while self.at == At::Json {
+            // Behind a key that nobody looks for, there is nothing in what is neither a string nor a bracket.
+            if self.key == Key::None {
+                bytes = bytes.get(plain(bytes)..).unwrap_or_default();
             }
-            return;
+            let Some((&byte, rest)) = bytes.split_first() else {
+                break;
+            };
+            bytes = if byte == b'"' { self.begin(rest) } else { rest };
+            match byte {
+                b'"' => {}
+                b'0'..=b'9' => {
+                    if let Some(number) = self.number {
+                        bytes = self.digits(grown(number, byte), bytes);
+                    }
+                }
+                b':' if self.key.is_of_a_number() => bytes = self.digits(0, bytes),
+                b':' => self.number = None,
+                b'{' | b'[' => {
+                    self.open(byte == b'{');
+                    self.key = Key::None;
+                    self.number = None;
+                }
+                b'}' | b']' => {
+                    self.value();
+                    self.close();
+                }
+                b',' => self.value(),
+                b'\n' if self.framing != Framing::Whole => self.line(),
+                // A space after the colon is not yet the value; anything else is none that counts: a sign, a point, `null`.
+                b' ' | b'\t' | b'\r' | b'\n' => {}
+                _ => self.number = None,
+            }
         }
-        match byte {
-            b'"' => {
-                self.key.len = 0;
-                self.number = None;
+        bytes
+    }
+
+    /// Goes on with a number.
+    fn digits<'a>(&mut self, mut number: u64, mut bytes: &'a [u8]) -> &'a [u8] {
+        while let [digit @ b'0'..=b'9', rest @ ..] = bytes {
+            number = grown(number, *digit);
+            bytes = rest;
+        }
+        self.number = Some(number);
+        bytes
+    }
+
+    /// Begins a string after its quote, and goes to its end if that is here and it has no escape; and on, as long as it is one that
+    /// nobody looks for and another follows it.
+    #[inline]
+    fn begin<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
+        self.number = None;
+        loop {
+            let end = end_of_string(bytes);
+            let Some((text, [b'"', rest @ ..])) = bytes.split_at_checked(end) else {
+                self.piece.len = 0;
                 self.at = At::String;
-            }
-            b':' => self.number = Some(0),
-            b'{' | b'[' => {
-                self.open(byte == b'{');
-                self.key = Key::NONE;
-                self.number = None;
-            }
-            b'}' | b']' => {
-                self.value();
-                self.close();
-            }
-            b',' => self.value(),
-            b'\n' if self.framing != Framing::Whole => self.line(),
-            // A space after the colon is not yet the value; anything else is none that counts: a sign, a point, `null`.
-            b' ' | b'\t' | b'\r' | b'\n' => {}
-            _ => self.number = None,
+                return bytes;
+            };
+            self.key = Key::of(text);
+            bytes = match rest {
+                [b':' | b',', b'"', next @ ..] if self.key == Key::None => next,
+                _ => return rest,
+            };
         }
     }
 
@@ -261,11 +346,11 @@ impl Counter {
     }
 
     fn open(&mut self, object: bool) {
-        let node = match (self.here(), self.key.text()) {
+        let node = match (self.here(), self.key) {
             _ if !object => Node::Other,
             _ if self.depth == 0 => Node::Root,
-            (Node::Root | Node::Nested, b"usage") => Node::Usage,
-            (Node::Root, b"response" | b"message") => Node::Nested,
+            (Node::Root | Node::Nested, Key::Usage) => Node::Usage,
+            (Node::Root, Key::Nested) => Node::Nested,
             _ => Node::Other,
         };
         if let Some(slot) = usize::try_from(self.depth)
@@ -286,112 +371,62 @@ impl Counter {
 
     /// The end of a member: its number counts if its key is one that is looked for here.
     fn value(&mut self) {
-        let key = std::mem::replace(&mut self.key, Key::NONE);
+        let key = std::mem::replace(&mut self.key, Key::None);
         let Some(number) = self.number.take() else { return };
-        let slot = match (self.here(), key.text()) {
-            (Node::Root, b"prompt_eval_count") | (Node::Usage, b"prompt_tokens" | b"input_tokens") => {
-                &mut self.usage.prompt
-            }
-            (Node::Root, b"eval_count") | (Node::Usage, b"completion_tokens" | b"output_tokens") => {
-                &mut self.usage.output
-            }
+        let slot = match (self.here(), key) {
+            (Node::Root, Key::RootPrompt) | (Node::Usage, Key::UsagePrompt) => &mut self.usage.prompt,
+            (Node::Root, Key::RootOutput) | (Node::Usage, Key::UsageOutput) => &mut self.usage.output,
             _ => return,
         };
         *slot = Some(number);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn count(framing: Framing, text: &str) -> Usage {
-        let mut whole = Counter::new(framing);
-        whole.take(text.as_bytes());
-        // However it is cut, the same is counted.
-        for size in [1, 2, 3, 7] {
-            let mut pieces = Counter::new(framing);
-            for piece in text.as_bytes().chunks(size) {
-                pieces.take(piece);
-            }
-            assert_eq!(pieces.usage(), whole.usage(), "in pieces of {size}");
-        }
-        whole.usage()
-    }
-
-    fn usage(prompt: u64, output: u64, objects: u64) -> Usage {
-        Usage {
-            prompt: Some(prompt),
-            output: Some(output),
-            objects,
-        }
-    }
-
-    #[test]
-    fn ollamas_last_object_tells() {
-        let stream = "{\"message\":{\"role\":\"assistant\",\"content\":\"a\"},\"done\":false}\n\
-            {\"message\":{\"content\":\"b\"},\"done\":false}\n\
-            {\"message\":{\"content\":\"\"},\"done\":true,\"prompt_eval_count\":26,\"eval_count\": 298,\"eval_duration\":4}\n";
-        assert_eq!(count(Framing::Lines, stream), usage(26, 298, 3));
-        let whole = "{\n  \"response\": \"x\",\n  \"context\": [1, 2, [3]],\n  \"prompt_eval_count\" : 5 ,\n  \"eval_count\": 7\n}\n";
-        assert_eq!(count(Framing::Whole, whole), usage(5, 7, 1));
-    }
-
-    #[test]
-    fn usage_is_found_where_each_api_has_it() {
-        let openai = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n\
-            data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2,\"total_tokens\":11}}\n\ndata: [DONE]\n\n";
-        assert_eq!(count(Framing::Events, openai), usage(9, 2, 2));
-        let responses = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"usage\":\
-            {\"input_tokens\":3,\"input_tokens_details\":{\"cached_tokens\":8},\"output_tokens\":4}}}\r\n\r\n";
-        assert_eq!(count(Framing::Events, responses), usage(3, 4, 1));
-        let anthropic = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":12,\
-            \"output_tokens\":1}}}\n\nevent: message_delta\ndata:{\"usage\":{\"output_tokens\":30}}\n\n";
-        assert_eq!(count(Framing::Events, anthropic), usage(12, 30, 2));
-        let whole = "{\"id\":\"x\",\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}";
-        assert_eq!(count(Framing::Whole, whole), usage(1, 2, 1));
-    }
-
-    #[test]
-    fn what_a_model_says_does_not_count() {
-        for text in [
-            r#"{"response":"\",\"eval_count\":9,\"x\":\""}"#,
-            r#"{"response":"\\\",\"eval_count\":9"}"#,
-            r#"{"message":{"tool_calls":[{"function":{"arguments":{"eval_count":9,"usage":{"output_tokens":9}}}}]}}"#,
-            r#"{"message":{"eval_count":9}}"#,
-            r#"{"choices":[{"usage":{"completion_tokens":9}}]}"#,
-            r#"[{"eval_count":9}]"#,
-            r#"{"eval_count":"9"}"#,
-            r#"{"eval_count":-9}"#,
-            r#"{"eval_count":9.5}"#,
-            r#"{"eval_count":null}"#,
-            r#"{"EVAL_COUNT":9}"#,
-            r#"{"eval_count\u0020":9}"#,
-            r#""eval_count":9"#,
-            r#"{"a":"eval_count","b":[9]}"#,
-        ] {
-            let got = count(Framing::Whole, text);
-            assert_eq!((got.prompt, got.output), (None, None), "{text}");
-        }
-        // An event that only looks like data, and a broken line, end with their lines.
-        let got = count(
-            Framing::Events,
-            "xdata: {\"eval_count\":1}\n: {\"eval_count\":2}\ndata: {\"a\":\"\n",
-        );
-        assert_eq!(got, Usage::default());
-        let got = count(Framing::Lines, "{{{{[[\n{\"eval_count\":3}\n");
-        assert_eq!((got.output, got.objects), (Some(3), 1));
-    }
-
-    #[test]
-    fn absurd_numbers_and_depths_stay_in_bounds() {
-        let got = count(
-            Framing::Whole,
-            &format!("{{\"eval_count\":{},\"x\":1}}", "9".repeat(40)),
-        );
-        assert_eq!(got.output, Some(u64::MAX));
-        let deep = "[{\"a\":".repeat(10_000);
-        assert_eq!(count(Framing::Whole, &deep), Usage::default());
-        assert_eq!(count(Framing::Whole, "}}}]]{\"eval_count\":1}").output, Some(1));
-    }
+/// A number with one more digit.
+const fn grown(number: u64, digit: u8) -> u64 {
+    number
+        .saturating_mul(10)
+        .saturating_add(digit.wrapping_sub(b'0') as u64)
 }
+
+/// How many bytes there are before a quote, a bracket or a line's end, or before one that only might be.
+#[inline]
+fn plain(bytes: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some((eight, _)) = bytes.get(end..).and_then(<[u8]>::split_first_chunk) {
+        let word = eights::word(eight);
+        // What all brackets have in common: of a bracket and few others, these bits make a DEL.
+        let brackets = eights::is(word | (eights::ONES * 0x26), 127);
+        let marks = brackets | eights::is(word, b'"') | eights::is(word, b'\n');
+        if marks != 0 {
+            return end + eights::first(marks);
+        }
+        end += 8;
+    }
+    let rest = bytes.get(end..).unwrap_or_default().iter();
+    end + rest
+        .take_while(|b| !matches!(b, b'"' | b'{' | b'}' | b'[' | b']' | b'\n'))
+        .count()
+}
+
+/// How many bytes of a string come before its end or its first escape.
+#[inline]
+fn end_of_string(bytes: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some((eight, _)) = bytes.get(end..).and_then(<[u8]>::split_first_chunk)
+        && end < NEAR
+    {
+        let word = eights::word(eight);
+        let marks = eights::is(word, b'"') | eights::is(word, b'\\');
+        if marks != 0 {
+            return end + eights::first(marks);
+        }
+        end += 8;
+    }
+    let far = bytes.get(end..).unwrap_or_default();
+    end + memchr2(b'"', b'\\', far).unwrap_or(far.len())
+}
+
+#[cfg(test)]
+#[path = "count_tests.rs"]
+mod tests;

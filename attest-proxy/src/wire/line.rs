@@ -4,6 +4,7 @@
 //! Pure. An attacker controls every byte and where the reads split.
 
 use super::vet::Violation;
+use crate::eights;
 
 /// How much of a line is kept to be looked at. Longer names than ours are not looked at; values of the two length
 /// fields are short.
@@ -16,7 +17,7 @@ const METHOD: usize = 32;
 pub(super) struct Line {
     kept: [u8; KEPT],
     /// How long it is so far, in bytes.
-    pub(super) len: usize,
+    len: usize,
     carriage: bool,
     hash: bool,
 }
@@ -75,21 +76,54 @@ impl Line {
         Ok(false)
     }
 
-    /// What was kept of it.
-    pub(super) fn text(&self) -> &[u8] {
-        self.kept.get(..self.len.min(KEPT)).unwrap_or_default()
+    /// Whether a byte of it has come.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.len > 0 || self.carriage
     }
 
+    /// What is known of it.
+    pub(super) fn seen(&self) -> Seen<'_> {
+        Seen {
+            kept: self.kept.get(..self.len.min(KEPT)).unwrap_or_default(),
+            len: self.len,
+            has_hash: self.hash,
+        }
+    }
+}
+
+/// What is known of a line.
+#[derive(Debug)]
+pub(super) struct Seen<'a> {
+    /// At most [`KEPT`] bytes from its beginning.
+    pub(super) kept: &'a [u8],
+    /// How long it is, in bytes, without its end.
+    pub(super) len: usize,
     /// Whether a `#` is in it.
-    pub(super) const fn has_hash(&self) -> bool {
-        self.hash
+    pub(super) has_hash: bool,
+}
+
+impl<'a> Seen<'a> {
+    /// The line with which these bytes begin, and how long it is with its end, if it is whole and has nothing in it that
+    /// [`Line::push`] treats in a way of its own.
+    #[inline]
+    pub(super) fn whole(bytes: &'a [u8]) -> Option<(Self, usize)> {
+        let len = plain(bytes);
+        if bytes.get(len..len.checked_add(2)?)? != b"\r\n" {
+            return None;
+        }
+        let line = Self {
+            kept: bytes.get(..len.min(KEPT))?,
+            len,
+            has_hash: false,
+        };
+        Some((line, len.saturating_add(2)))
     }
 
     /// Whether it has begun like no request line does.
     pub(super) fn is_endless_method(&self) -> bool {
         self.len > METHOD
             && !self
-                .text()
+                .kept
                 .iter()
                 .take(METHOD.saturating_add(1))
                 .any(|b| *b == b' ')
@@ -101,7 +135,7 @@ fn plain(bytes: &[u8]) -> usize {
     let (chunks, rest) = bytes.as_chunks::<8>();
     let mut passed = 0_usize;
     for chunk in chunks {
-        match first_special(u64::from_le_bytes(*chunk)) {
+        match first_special(chunk) {
             Some(at) => return passed.saturating_add(at),
             None => passed = passed.saturating_add(8),
         }
@@ -111,21 +145,14 @@ fn plain(bytes: &[u8]) -> usize {
     for (room, byte) in last.iter_mut().zip(rest) {
         *room = *byte;
     }
-    passed.saturating_add(first_special(u64::from_le_bytes(last)).unwrap_or(0))
+    passed.saturating_add(first_special(&last).unwrap_or(0))
 }
 
-/// The first of eight bytes, the lowest one first, that is a control, DEL or `#`; all eight are looked at at once.
-fn first_special(word: u64) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const TOPS: u64 = 0x8080_8080_8080_8080;
-    // A borrow can mark bytes above a byte that is marked rightly, never the first one.
-    let below = |word: u64, bound: u64| word.wrapping_sub(ONES.wrapping_mul(bound)) & !word & TOPS;
-    let is = |byte: u8| below(word ^ ONES.wrapping_mul(u64::from(byte)), 1);
-    let marks = below(word, 32) | is(127) | is(b'#');
-    match marks.trailing_zeros() {
-        64 => None,
-        bit => usize::try_from(bit / 8).ok(),
-    }
+/// The first of eight bytes that is a control, DEL or `#`; all eight are looked at at once.
+fn first_special(eight: &[u8; 8]) -> Option<usize> {
+    let word = eights::word(eight);
+    let marks = eights::below(word, 32) | eights::is(word, 127) | eights::is(word, b'#');
+    (marks != 0).then(|| eights::first(marks))
 }
 
 /// RFC 9110 5.6.2.
@@ -133,8 +160,8 @@ pub(super) fn is_token(byte: u8) -> bool {
     TOKENS.get(usize::from(byte)).copied().unwrap_or(false)
 }
 
-static TOKENS: [bool; 128] = {
-    let mut table = [false; 128];
+static TOKENS: [bool; 256] = {
+    let mut table = [false; 256];
     let mut byte = 0_u8;
     while byte < 128 {
         #[expect(clippy::indexing_slicing, reason = "below 128, and at compile time")]

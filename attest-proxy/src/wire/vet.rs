@@ -10,7 +10,7 @@
 
 use super::{
     chunk::ChunkLine,
-    line::{KEPT, Line, is_token},
+    line::{KEPT, Line, Seen, is_token},
 };
 
 /// What is wrong with the bytes.
@@ -57,8 +57,14 @@ pub enum Violation {
 /// Watches one direction of a connection.
 #[derive(Debug)]
 pub(super) struct Vet {
-    state: State,
     line: Line,
+    message: Message,
+}
+
+/// The message that is being read.
+#[derive(Debug)]
+struct Message {
+    state: State,
     chunk: ChunkLine,
     content_length: Option<u64>,
     chunked: bool,
@@ -94,19 +100,21 @@ pub(super) enum Phase {
 impl Vet {
     pub(super) const fn new() -> Self {
         Self {
-            state: State::Idle,
             line: Line::new(),
-            chunk: ChunkLine::new(),
-            content_length: None,
-            chunked: false,
-            heads: 0,
-            ended: 0,
+            message: Message {
+                state: State::Idle,
+                chunk: ChunkLine::new(),
+                content_length: None,
+                chunked: false,
+                heads: 0,
+                ended: 0,
+            },
         }
     }
 
     /// Where the connection is.
     pub(super) const fn phase(&self) -> Phase {
-        match self.state {
+        match self.message.state {
             State::Idle => Phase::Idle,
             State::RequestLine | State::Field => Phase::Head,
             _ => Phase::Body,
@@ -115,61 +123,86 @@ impl Vet {
 
     /// How many heads have ended.
     pub(super) const fn heads(&self) -> u32 {
-        self.heads
+        self.message.heads
     }
 
     /// How many messages have ended.
     pub(super) const fn ended(&self) -> u32 {
-        self.ended
+        self.message.ended
     }
 
     /// Looks at bytes in the order in which they came, up to the end of a message; tells how many it has looked at. After
     /// an error the connection is done with.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
         let mut rest = bytes;
-        let before = self.ended;
+        let before = self.ended();
         while let Some(first) = rest.first()
-            && self.ended == before
+            && self.ended() == before
         {
-            let here = self.step(*first, rest)?;
+            let here = match self.whole_line(rest)? {
+                Some(line) => line,
+                None => self.step(*first, rest)?,
+            };
             rest = rest.get(here..).unwrap_or_default();
         }
         Ok(bytes.len().saturating_sub(rest.len()))
     }
 
+    /// Takes a line of a head where it lies, and says how long it is, if it is here from its beginning to its end and nothing is in it
+    /// that [`step`](Self::step) is to see.
+    #[inline]
+    fn whole_line(&mut self, bytes: &[u8]) -> Result<Option<usize>, Violation> {
+        let state = self.message.state;
+        if !matches!(state, State::Idle | State::RequestLine | State::Field) || self.line.has_begun() {
+            return Ok(None);
+        }
+        let Some((line, len)) = Seen::whole(bytes) else {
+            return Ok(None);
+        };
+        if state != State::Field && line.is_endless_method() {
+            self.message.state = State::RequestLine;
+            return Err(Violation::Method);
+        }
+        self.message.end_of_line(&line)?;
+        Ok(Some(len))
+    }
+
     /// Bodies are skipped in one step, what means nothing in a line is taken in one; everything else goes byte by byte.
     fn step(&mut self, first: u8, bytes: &[u8]) -> Result<usize, Violation> {
-        if let State::Body(left) | State::ChunkData(left) = self.state {
+        let message = &mut self.message;
+        if let State::Body(left) | State::ChunkData(left) = message.state {
             let here = u64::try_from(bytes.len()).unwrap_or(u64::MAX).min(left);
-            self.skipped(left.saturating_sub(here));
+            message.skipped(left.saturating_sub(here));
             return Ok(usize::try_from(here).unwrap_or(bytes.len()));
         }
-        let plain = match self.state {
+        let plain = match message.state {
             State::ChunkSize | State::ChunkEnd => 0,
             _ => self.line.take_plain(bytes),
         };
         if plain == 0 {
             if self.line.push(first)? {
-                self.end_of_line()?;
+                message.end_of_line(&self.line.seen())?;
                 self.line.clear();
                 return Ok(1);
             }
-            match self.state {
-                State::ChunkSize if first != b'\r' => self.chunk.push(first)?,
+            match message.state {
+                State::ChunkSize if first != b'\r' => message.chunk.push(first)?,
                 // At once: whoever looks for a way in waits for who waits.
                 State::ChunkEnd if first != b'\r' => return Err(Violation::Chunk),
                 _ => {}
             }
         }
-        if matches!(self.state, State::Idle | State::RequestLine) {
-            self.state = State::RequestLine;
-            if self.line.is_endless_method() {
+        if matches!(message.state, State::Idle | State::RequestLine) {
+            message.state = State::RequestLine;
+            if self.line.seen().is_endless_method() {
                 return Err(Violation::Method);
             }
         }
         Ok(plain.max(1))
     }
+}
 
+impl Message {
     fn end_of_message(&mut self) -> State {
         self.ended = self.ended.wrapping_add(1);
         State::Idle
@@ -184,11 +217,11 @@ impl Vet {
         };
     }
 
-    fn end_of_line(&mut self) -> Result<(), Violation> {
-        let empty = self.line.len == 0;
+    fn end_of_line(&mut self, line: &Seen<'_>) -> Result<(), Violation> {
+        let empty = line.len == 0;
         self.state = match self.state {
             State::Idle | State::RequestLine if empty => State::Idle,
-            State::Idle | State::RequestLine if self.line.has_hash() => return Err(Violation::Fragment),
+            State::Idle | State::RequestLine if line.has_hash => return Err(Violation::Fragment),
             State::Idle | State::RequestLine => {
                 self.content_length = None;
                 self.chunked = false;
@@ -206,7 +239,7 @@ impl Vet {
                 }
             }
             State::Field => {
-                self.field()?;
+                self.field(line)?;
                 State::Field
             }
             State::ChunkSize => match self.chunk.end()? {
@@ -216,7 +249,7 @@ impl Vet {
             State::ChunkEnd => State::ChunkSize,
             State::Trailer if empty => self.end_of_message(),
             State::Trailer => {
-                self.field_name()?;
+                field_name(line)?;
                 State::Trailer
             }
             // Not read line by line.
@@ -225,44 +258,18 @@ impl Vet {
         Ok(())
     }
 
-    /// The name of a field line, and where its colon is, unless the name is longer than what was kept of it.
-    fn field_name(&self) -> Result<(&[u8], Option<usize>), Violation> {
-        let kept = self.line.text();
-        let colon = kept.iter().position(|b| *b == b':');
-        let name = match colon {
-            Some(at) => kept.get(..at).unwrap_or_default(),
-            // A long name: what of it was kept must be a name.
-            None if self.line.len > KEPT => kept,
-            None => return Err(Violation::Field),
-        };
-        if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
-            return Err(Violation::Field);
-        }
-        Ok((name, colon))
-    }
-
-    fn field(&mut self) -> Result<(), Violation> {
-        let (name, colon) = self.field_name()?;
-        let kept = self.line.text();
-        let value = || {
-            let after = colon
-                .and_then(|at| kept.get(at.saturating_add(1)..))
-                .unwrap_or_default();
-            // A value of these two fields that was cut off is none.
-            if self.line.len > KEPT {
-                &[]
-            } else {
-                after.trim_ascii()
-            }
-        };
+    fn field(&mut self, line: &Seen<'_>) -> Result<(), Violation> {
+        let (name, value) = field_name(line)?;
+        // A value of these two fields that was cut off is none.
+        let value = if line.len > KEPT { &[] } else { value };
         if name.eq_ignore_ascii_case(b"content-length") {
-            let length = decimal(value())?;
+            let length = decimal(value.trim_ascii())?;
             if self.content_length.is_some() || self.chunked {
                 return Err(Violation::TwoLengths);
             }
             self.content_length = Some(length);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if !value().eq_ignore_ascii_case(b"chunked") {
+            if !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
                 return Err(Violation::Coding);
             }
             if self.content_length.is_some() || self.chunked {
@@ -271,6 +278,17 @@ impl Vet {
             self.chunked = true;
         }
         Ok(())
+    }
+}
+
+/// The name of a field line, unless the name is longer than what was kept of it, and what was kept behind its colon.
+fn field_name<'a>(line: &Seen<'a>) -> Result<(&'a [u8], &'a [u8]), Violation> {
+    let end = line.kept.iter().position(|b| !is_token(*b));
+    match end.and_then(|end| line.kept.split_at_checked(end)) {
+        Some((name, [b':', value @ ..])) if !name.is_empty() => Ok((name, value)),
+        // A long name: what of it was kept must be a name.
+        None if line.len > KEPT => Ok((line.kept, &[])),
+        _ => Err(Violation::Field),
     }
 }
 
