@@ -7,29 +7,24 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, Guard};
 use domain::UnixTime;
 use registry::{Registry, Update, WatchError};
-use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::{
     clock::Clock,
     config::Settings,
     gate::Footing,
     kept::{Kept, Stamp},
+    lease::{Lease, News},
     meter::Meters,
     registry_options,
     view::View,
@@ -44,7 +39,8 @@ const MAX_TOLD: usize = 100;
 #[derive(Debug)]
 pub struct Follow {
     view: ArcSwap<View>,
-    changed: watch::Sender<()>,
+    /// Where those wait whom another view may concern.
+    pub(crate) changes: News,
     registry: OnceLock<Arc<dyn Registry>>,
     started: Instant,
     /// Milliseconds after `started` of the last sign of life, plus [`BEFORE`]; 0: none yet.
@@ -59,27 +55,6 @@ pub struct Follow {
 
 /// What is added to milliseconds after the start, so that a sign of life from before it has a number too.
 const BEFORE: u64 = 2 * 86_400_000;
-
-/// The time for which a device may be answered: comes to its end when the registry says so.
-pub struct Lease(Pin<Box<dyn Future<Output = ()> + Send>>);
-
-impl Lease {
-    /// Waits until it is over.
-    pub async fn over(&mut self) {
-        self.0.as_mut().await;
-    }
-
-    /// Whether it is over; wakes the task when it will be.
-    pub fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Lease")
-    }
-}
 
 /// How well the registry is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +73,7 @@ impl Follow {
     pub fn new(max_age: Duration, meters: Arc<Meters>) -> Arc<Self> {
         Arc::new(Self {
             view: ArcSwap::default(),
-            changed: watch::Sender::new(()),
+            changes: News::default(),
             registry: OnceLock::new(),
             started: Instant::now(),
             alive: AtomicU64::new(0),
@@ -130,15 +105,7 @@ impl Follow {
     /// What ends when a request stands on nothing any more. A registry that is away ends nothing that runs.
     #[must_use]
     pub fn lease(self: &Arc<Self>, footing: Footing, clock: Clock) -> Lease {
-        let (follow, mut changed) = (Arc::clone(self), self.changed.subscribe());
-        Lease(Box::pin(async move {
-            while follow.holds(&footing, clock.now()) {
-                if changed.changed().await.is_err() {
-                    // Nobody follows any more: the program ends.
-                    return std::future::pending().await;
-                }
-            }
-        }))
+        Lease::new(Arc::clone(self), footing, clock)
     }
 
     /// The registry, once it was reached.
@@ -180,7 +147,7 @@ impl Follow {
                 self.view.store(Arc::new(view));
                 self.from_disk.store(false, Ordering::Relaxed);
                 self.news.fetch_add(1, Ordering::Relaxed);
-                self.changed.send_replace(());
+                self.changes.tell();
             }
             Update::Seen(device, seen) => {
                 self.news.fetch_add(1, Ordering::Relaxed);

@@ -25,6 +25,7 @@ mod gather;
 pub mod head;
 pub mod kept;
 pub mod keys;
+mod lease;
 mod line;
 pub mod listener;
 pub mod listing;

@@ -4,7 +4,7 @@
 //! here: the head was admitted before.
 //! Refuses: trailers that name what only a head may say. All others are thrown away: nobody behind this sees any.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
@@ -59,6 +59,8 @@ impl ReceiveError {
 pub struct Received {
     /// The body.
     pub bytes: Bytes,
+    /// Whether it was waited for: what was known before may be so no longer.
+    pub waited: bool,
     _share: Share,
 }
 
@@ -77,6 +79,7 @@ pub async fn receive(
     if body.is_end_stream() {
         return Ok(Received {
             bytes: Bytes::new(),
+            waited: false,
             _share: share,
         });
     }
@@ -86,19 +89,23 @@ pub async fn receive(
     if announced.is_some_and(|length| length > limit) {
         return Err(ReceiveError::TooLarge(limit));
     }
-    let bytes = collect(body, limit, announced.unwrap_or(0), limits, &mut share).await?;
-    Ok(Received { bytes, _share: share })
+    let mut patience = Patience { limits, begun: None };
+    let bytes = collect(body, limit, announced.unwrap_or(0), &mut patience, &mut share).await?;
+    Ok(Received {
+        bytes,
+        waited: patience.begun.is_some(),
+        _share: share,
+    })
 }
 
 async fn collect(
     mut body: Incoming,
     limit: usize,
     announced: usize,
-    limits: &Limits,
+    patience: &mut Patience<'_>,
     share: &mut Share,
 ) -> Result<Bytes, ReceiveError> {
     let mut whole = BytesMut::new();
-    let patience = Patience::new(limits);
     loop {
         let Some(frame) = patience.wait(whole.len(), body.frame()).await? else {
             return Ok(whole.freeze());
@@ -130,20 +137,20 @@ async fn collect(
 /// For how long a body is waited for: longer, the more of it has come.
 struct Patience<'a> {
     limits: &'a Limits,
-    begun: Instant,
+    /// Since when. `None`: it was never waited for.
+    begun: Option<Instant>,
 }
 
-impl<'a> Patience<'a> {
-    fn new(limits: &'a Limits) -> Self {
-        Self {
-            limits,
-            begun: Instant::now(),
-        }
-    }
-
+impl Patience<'_> {
     /// Waits for the next piece after `received` bytes.
-    async fn wait<T>(&self, received: usize, next: impl Future<Output = T>) -> Result<T, ReceiveError> {
-        let (slow, late) = self.deadlines(received);
+    async fn wait<T>(&mut self, received: usize, next: impl Future<Output = T>) -> Result<T, ReceiveError> {
+        let mut next = pin!(next);
+        // Most bodies came with their heads.
+        if let Poll::Ready(here) = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await {
+            return Ok(here);
+        }
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        let (slow, late) = self.deadlines(begun, received);
         timeout_at(slow.min(late), next).await.map_err(|_| {
             if slow < late {
                 ReceiveError::Slow(self.limits.body_rate)
@@ -153,15 +160,11 @@ impl<'a> Patience<'a> {
         })
     }
 
-    fn deadlines(&self, received: usize) -> (Instant, Instant) {
+    fn deadlines(&self, begun: Instant, received: usize) -> (Instant, Instant) {
         let micros = received.saturating_mul(1_000_000) / self.limits.body_rate.max(1);
         let earned = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
-        let late = self
-            .begun
-            .checked_add(self.limits.body_timeout)
-            .unwrap_or(self.begun);
-        let slow = self
-            .begun
+        let late = begun.checked_add(self.limits.body_timeout).unwrap_or(begun);
+        let slow = begun
             .checked_add(self.limits.body_grace.saturating_add(earned))
             .unwrap_or(late);
         (slow, late)

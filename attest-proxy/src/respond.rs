@@ -16,7 +16,7 @@ use protocol::{ErrorShape, Refusal, headers, nonce::Nonce};
 
 use crate::{
     account::Account,
-    follow::Lease,
+    lease::Lease,
     meter::{Over, Quota},
     upstream::{Observe, Stream, StreamError},
     wire::Busy,

@@ -160,7 +160,7 @@ impl Proxy {
         // A body that broke the framing is known by now. And while it came, the registry may have changed.
         let begun = Instant::now();
         framed(conn)?;
-        if !self.is_current(&admit) {
+        if received.waited && !self.is_current(&admit) {
             admit = self.decide(&head)?;
         }
         let Admit {
@@ -226,10 +226,10 @@ impl Proxy {
         proof: Proof,
         who: Known<'_>,
     ) -> Result<(), Refused> {
-        let now = self.clock.now();
         match proof {
             Proof::NotDemanded | Proof::Certificate => Ok(()),
             Proof::Signed(signed) => {
+                let now = self.clock.now();
                 let (psk, device) = who;
                 signed
                     .still(self.site.subject(device, psk), device, now)
@@ -259,7 +259,7 @@ impl Proxy {
                     body: &digest,
                 };
                 // Boxed, like all that few requests do: every request has room for the largest of its parts.
-                Box::pin(self.accept(shown, &quoted.nonce, binding, who, now))
+                Box::pin(self.accept(shown, &quoted.nonce, binding, who, self.clock.now()))
                     .await
                     .map(drop)
             }

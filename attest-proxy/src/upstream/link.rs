@@ -8,9 +8,12 @@
 //! another, which cost more than all else that is done for a request. It also follows lengths that are to be refused here.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
     pin::{Pin, pin},
     task::{Context, Poll, Waker, ready},
+    time::Instant,
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -18,7 +21,8 @@ use http::HeaderName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use super::{
-    head::{self, Head, HeadError, Read},
+    alarm::Alarm,
+    answer::{self, Head, HeadError, Read},
     message::Message,
     rest::{Broken, Rest},
     tls::Under,
@@ -34,6 +38,9 @@ pub enum LinkError {
     /// The connection broke.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// Nothing came in time.
+    #[error("no answer in time")]
+    Late,
     /// It ended too early.
     #[error("it closed the connection in the middle")]
     Ended,
@@ -43,6 +50,17 @@ pub enum LinkError {
     /// What came is no body.
     #[error(transparent)]
     Body(#[from] Broken),
+}
+
+/// What a connection is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Order<'a> {
+    /// What is sent.
+    pub(super) message: &'a Message,
+    /// Which fields of the answer's head are kept.
+    pub(super) keep: &'a [HeaderName],
+    /// Until when its head is waited for.
+    pub(super) until: Option<Instant>,
 }
 
 /// A connection. Dropped, it is closed, whatever is in flight on it.
@@ -55,6 +73,8 @@ pub(super) struct Link {
     /// What came and was not used yet, and how much is read at a time.
     came: BytesMut,
     room: usize,
+    /// Rings when nothing came for too long.
+    alarm: Alarm,
     /// What is still to come of the answer's body.
     rest: Rest,
     /// Whether anything was taken, or came, since the last message.
@@ -80,6 +100,7 @@ impl Link {
             sending: None,
             came: BytesMut::new(),
             room: ROOM,
+            alarm: Alarm::default(),
             rest: Rest::Nothing,
             touched: false,
             heard: false,
@@ -87,11 +108,15 @@ impl Link {
         }
     }
 
-    /// Sends a message, and waits for the head of its answer, of whose fields those in `keep` are kept.
-    pub(super) async fn ask(&mut self, message: Message, keep: &[HeaderName]) -> Result<Head, LinkError> {
-        self.sending = Some((message, 0));
+    /// Sends a message, and waits for the head of its answer.
+    pub(super) async fn ask(&mut self, order: Order<'_>) -> Result<Head, LinkError> {
+        self.sending = Some((order.message.clone(), 0));
         (self.touched, self.heard) = (false, false);
-        std::future::poll_fn(|cx| self.poll_head(keep, cx)).await
+        poll_fn(|cx| match (self.poll_head(order.keep, cx), order.until) {
+            (Poll::Pending, Some(until)) => self.alarm.poll(until, cx).map(|()| Err(LinkError::Late)),
+            (polled, _) => polled,
+        })
+        .await
     }
 
     /// Whether nothing of the last message was taken: then it can be sent elsewhere.
@@ -161,9 +186,14 @@ impl Link {
         }
     }
 
+    /// Waits until `due`.
+    pub(super) fn poll_until(&mut self, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        self.alarm.poll(due, cx)
+    }
+
     /// The next bytes of the answer's body.
     pub(super) async fn data(&mut self) -> Option<Result<Bytes, LinkError>> {
-        std::future::poll_fn(|cx| self.poll_data(cx)).await
+        poll_fn(|cx| self.poll_data(cx)).await
     }
 
     fn poll_head(&mut self, keep: &[HeaderName], cx: &mut Context<'_>) -> Poll<Result<Head, LinkError>> {
@@ -173,7 +203,7 @@ impl Link {
             let read = if self.came.is_empty() {
                 Read::Part
             } else {
-                head::read(&self.came, keep).map_err(LinkError::Head)?
+                answer::read(&self.came, keep).map_err(LinkError::Head)?
             };
             match read {
                 Read::Head(head, len) => {
@@ -185,7 +215,7 @@ impl Link {
                 Read::Interim(len) => {
                     self.came.advance(len);
                     informed = informed.saturating_add(len);
-                    if informed > head::MAX_HEAD {
+                    if informed > answer::MAX_HEAD {
                         return Poll::Ready(Err(LinkError::Head(HeadError::Long)));
                     }
                     continue;
@@ -255,3 +285,7 @@ impl fmt::Debug for Link {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

@@ -9,9 +9,10 @@
 //! upstream sees that the client has left, and stops. The upstream is trusted to be Ollama, not to be well.
 //! Limits today: HTTP/1.1 to the servers, plain or in TLS ([`tls`]).
 
+mod alarm;
+mod answer;
 mod form;
 mod gate;
-mod head;
 mod health;
 mod inventory;
 mod link;
@@ -33,7 +34,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -57,10 +58,10 @@ use crate::{
     config::{Limits, UpstreamServer, Upstreams},
     metrics::Waits,
 };
+use answer::Head;
 use form::Form;
 use gate::{Gate, Permit};
-use head::Head;
-use link::Link;
+use link::{Link, Order};
 use server::Server;
 
 /// How long each server may take for its part of a list.
@@ -416,18 +417,21 @@ impl Upstream {
     ) -> Result<(Head, Link), UpstreamError> {
         let server = Arc::clone(permit.server());
         let message = make(server.host());
-        let sent = async {
-            if anew {
-                Box::pin(server.pool.send_anew(&message, ask.keep)).await
-            } else {
-                server.pool.send(&message, ask.keep).await
-            }
-        };
         let patience = self.tuned.load().limits.first_byte_timeout;
-        let result = match timeout(patience, sent).await {
-            Err(_) => Err(UpstreamError::Timeout(patience)),
-            Ok(Err(error)) => Err(error),
-            Ok(Ok((head, link))) => judge(head.status).map(|()| (head, link)),
+        let order = Order {
+            message: &message,
+            keep: ask.keep,
+            until: Instant::now().checked_add(patience),
+        };
+        let sent = if anew {
+            Box::pin(server.pool.send_anew(order)).await
+        } else {
+            server.pool.send(order).await
+        };
+        let result = match sent {
+            Err(UpstreamError::Failed(LinkError::Late)) => Err(UpstreamError::Timeout(patience)),
+            Err(error) => Err(error),
+            Ok((head, link)) => judge(head.status).map(|()| (head, link)),
         };
         match &result {
             Ok(_) | Err(UpstreamError::Overloaded) => permit.answered(),

@@ -12,13 +12,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, StatusCode};
+use http::StatusCode;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     UpstreamError,
-    head::{Head, HeadError},
-    link::{Link, LinkError},
+    answer::{Head, HeadError},
+    link::{Link, LinkError, Order},
     message::Message,
     tls::Secure,
 };
@@ -53,40 +53,40 @@ impl Pool {
     }
 
     /// Sends on an idle connection, or on a new one. A message of which nothing was taken is tried on the next one.
-    pub(super) async fn send(
-        &self,
-        message: &Message,
-        keep: &[HeaderName],
-    ) -> Result<(Head, Link), UpstreamError> {
+    pub(super) async fn send(&self, order: Order<'_>) -> Result<(Head, Link), UpstreamError> {
         while let Some(mut link) = self.take() {
-            match link.ask(message.clone(), keep).await {
+            match link.ask(order).await {
                 Ok(head) => return Ok((head, link)),
                 Err(_) if link.is_untouched() => {}
-                Err(error) if link.has_heard() => return Err(failed(error)),
-                Err(error) => return Err(UpstreamError::Stale(error)),
+                // Closed before it was asked, most likely; what is late, or says something, is not.
+                Err(error @ (LinkError::Io(_) | LinkError::Ended)) if !link.has_heard() => {
+                    return Err(UpstreamError::Stale(error));
+                }
+                Err(error) => return Err(failed(error)),
             }
         }
-        Box::pin(self.send_anew(message, keep)).await
+        Box::pin(self.send_anew(order)).await
     }
 
     /// Sends on a new connection.
-    pub(super) async fn send_anew(
-        &self,
-        message: &Message,
-        keep: &[HeaderName],
-    ) -> Result<(Head, Link), UpstreamError> {
+    pub(super) async fn send_anew(&self, order: Order<'_>) -> Result<(Head, Link), UpstreamError> {
         let mut link = self.open().await?;
-        let head = link.ask(message.clone(), keep).await.map_err(failed)?;
+        let head = link.ask(order).await.map_err(failed)?;
         Ok((head, link))
     }
 
-    /// Sends, and reads an answer of at most `limit` bytes to its end.
+    /// Sends, and reads an answer of at most `limit` bytes to its end, however long that takes.
     pub(super) async fn fetch(
         &self,
         message: &Message,
         limit: usize,
     ) -> Result<(StatusCode, Bytes), UpstreamError> {
-        let (head, mut link) = self.send(message, &[]).await?;
+        let order = Order {
+            message,
+            keep: &[],
+            until: None,
+        };
+        let (head, mut link) = self.send(order).await?;
         let mut whole = BytesMut::new();
         while let Some(data) = link.data().await {
             match data {

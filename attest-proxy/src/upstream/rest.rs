@@ -5,8 +5,9 @@
 //! Pure. A server is trusted not to lie, not to be well.
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use http::{HeaderName, HeaderValue};
 
-use super::head::Length;
+use super::answer::Length;
 use crate::wire::ChunkLine;
 
 /// The longest line of a chunk, or trailers together, in bytes.
@@ -121,10 +122,21 @@ impl Rest {
                         *self = Self::Nothing;
                         return Ok(None);
                     }
+                    if !is_field(&text) {
+                        return Err(Broken);
+                    }
                 }
             }
         }
     }
+}
+
+/// Whether a line is a field.
+fn is_field(line: &[u8]) -> bool {
+    let colon = memchr::memchr(b':', line).unwrap_or(line.len());
+    let (name, value) = line.split_at(colon);
+    let value = value.trim_ascii_start();
+    !value.is_empty() && HeaderName::from_bytes(name).is_ok() && HeaderValue::from_bytes(value).is_ok()
 }
 
 fn size(piece: &Bytes) -> u64 {
@@ -244,6 +256,10 @@ mod tests {
             "3;a=\"\u{1}\"\r\n",
             "3\r\r\n",
             "0\r\nT: 1\n\r\n",
+            "0\r\nno field\r\n\r\n",
+            "0\r\nT : 1\r\n\r\n",
+            "0\r\n: 1\r\n\r\n",
+            "0\r\nT: \0\r\n\r\n",
             &format!("{long}\r\n"),
             &trailers,
             &line,

@@ -14,7 +14,6 @@ use std::{
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use protocol::Refusal;
-use tokio::time::{Sleep, sleep};
 
 use super::{
     form::Form,
@@ -22,7 +21,7 @@ use super::{
     link::{Link, LinkError},
     observe::{End, Observe},
 };
-use crate::follow::Lease;
+use crate::lease::Lease;
 
 /// An answer that broke where no error object can say so: the client's connection is closed.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +47,8 @@ pub struct Stream {
     held: Option<(Link, Permit)>,
     form: Form,
     gap: Duration,
-    /// When something passed last, since the timer runs.
-    last: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Since when the upstream has said nothing, if it is waited for.
+    silent: Option<Instant>,
     ended: bool,
     broken: Option<Refusal>,
     /// An error that is told at the next poll.
@@ -65,8 +63,7 @@ impl Stream {
             held: Some((link, permit)),
             form,
             gap,
-            last: None,
-            timer: None,
+            silent: None,
             ended: false,
             broken: None,
             late: None,
@@ -139,16 +136,12 @@ impl Stream {
         }
     }
 
-    /// Whether the upstream has been silent for too long. The timer is set once per gap, not once per chunk.
+    /// Whether the upstream has been silent for too long.
     fn poll_gap(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.gap)));
-            ready!(timer.as_mut().poll(cx));
-            let silent = self.last.map_or(self.gap, |last| last.elapsed());
-            if silent >= self.gap {
-                return Poll::Ready(());
-            }
-            self.timer = Some(Box::pin(sleep(self.gap.saturating_sub(silent))));
+        let since = *self.silent.get_or_insert_with(Instant::now);
+        match (&mut self.held, since.checked_add(self.gap)) {
+            (Some((link, _)), Some(due)) => link.poll_until(due, cx),
+            _ => Poll::Pending,
         }
     }
 }
@@ -188,9 +181,7 @@ impl Body for Stream {
                     return this.fail(refusal, StreamError::UsedUp, cx);
                 }
                 this.form.passed(&data);
-                if this.timer.is_some() {
-                    this.last = Some(Instant::now());
-                }
+                this.silent = None;
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
             Poll::Ready(Some(Err(error))) => {

@@ -70,6 +70,10 @@ pub(super) enum Read {
 
 /// Reads what came so far; of the fields, those in `keep`.
 pub(super) fn read(came: &[u8], keep: &[HeaderName]) -> Result<Read, HeadError> {
+    // Empty lines before it are for requests only (RFC 9112 2.2).
+    if came.first().is_some_and(|first| *first != b'H') {
+        return Err(HeadError::Grammar(httparse::Error::Version));
+    }
     let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let parsing = ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, came, &mut room)?;
@@ -270,6 +274,7 @@ mod tests {
     fn what_is_no_head_is_said_at_once() {
         for text in [
             "HTTP/2 200 OK\r\n\r\n",
+            "\r\nHTTP/1.1 200 OK\r\n\r\n",
             "SSH-2.0-x\r\n\r\n",
             "HTTP/1.1 20 OK\r\n\r\n",
             "HTTP/1.1 200 OK\r\nX Y: 1\r\n\r\n",
