@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
 };
 
-use domain::UnixTime;
+use domain::{PskDigest, UnixTime};
 
 use crate::clock::Moment;
 
@@ -44,22 +44,54 @@ pub(crate) enum Fraction {
     Micros,
 }
 
-/// Where the fields of a line go, in their order. A name is our own.
+/// The name of a field, as the forms of a line write it: made by [`key!`], so that nothing is put together for a line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key {
+    /// `,"name":`
+    pub(crate) json: &'static str,
+    /// `,"name":"`
+    pub(crate) json_text: &'static str,
+    /// `name=`
+    pub(crate) text: &'static str,
+}
+
+/// A field's name.
+macro_rules! key {
+    ($name:literal) => {
+        $crate::line::Key {
+            json: concat!(",\"", $name, "\":"),
+            json_text: concat!(",\"", $name, "\":\""),
+            text: concat!($name, "="),
+        }
+    };
+}
+pub(crate) use key;
+
+/// Where the fields of a line go, in their order.
 pub(crate) trait Fields {
     /// What the line says: first, and one of our own sentences.
-    fn message(&mut self, sentence: &str);
-    /// One of our own words, which needs no escaping.
-    fn word(&mut self, name: &str, word: &str);
+    fn message(&mut self, sentence: &'static str);
+    /// What needs no escaping: our own words, digits.
+    fn word(&mut self, key: Key, word: &str);
     /// Any text.
-    fn text(&mut self, name: &str, text: &str);
+    fn text(&mut self, key: Key, text: &str);
     /// A name that has no spaces, which people read without quotes.
-    fn name(&mut self, name: &str, text: &str);
+    fn name(&mut self, key: Key, text: &str);
     /// An address.
-    fn address(&mut self, name: &str, address: IpAddr);
+    fn address(&mut self, key: Key, address: IpAddr);
     /// A number.
-    fn number(&mut self, name: &str, number: u64);
+    fn number(&mut self, key: Key, number: u64);
     /// Yes or no.
-    fn flag(&mut self, name: &str, flag: bool);
+    fn flag(&mut self, key: Key, flag: bool);
+
+    /// The first digits of a key's digest, as many as [`PskDigest::short`] gives.
+    fn digest(&mut self, key: Key, digest: &PskDigest) {
+        let mut digits = [b'0'; 12];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(digest.as_bytes()) {
+            pair.copy_from_slice(&[hex(*byte >> 4), hex(*byte)]);
+        }
+        self.word(key, std::str::from_utf8(&digits).unwrap_or_default());
+    }
 }
 
 /// The fields of a JSON object, after others.
@@ -69,112 +101,127 @@ pub(crate) struct Json<'a>(pub(crate) &'a mut Vec<u8>);
 pub(crate) struct Text<'a>(pub(crate) &'a mut Vec<u8>);
 
 impl Json<'_> {
-    fn key(&mut self, name: &str) {
-        self.0.extend_from_slice(b",\"");
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b"\":");
-    }
-
     /// What is JSON already.
-    pub(crate) fn json(&mut self, name: &str, json: &str) {
-        self.key(name);
+    pub(crate) fn json(&mut self, key: Key, json: &str) {
+        self.0.extend_from_slice(key.json.as_bytes());
         self.0.extend_from_slice(json.as_bytes());
     }
 
     /// A time, to the millisecond or finer.
-    pub(crate) fn time(&mut self, name: &str, at: Moment, fraction: Fraction) {
-        self.key(name);
-        self.0.push(b'"');
+    pub(crate) fn time(&mut self, key: Key, at: Moment, fraction: Fraction) {
+        self.0.extend_from_slice(key.json_text.as_bytes());
         time(self.0, at, fraction);
         self.0.push(b'"');
     }
 }
 
+// What is small is put where it is used, so that names are copied as constants.
 impl Fields for Json<'_> {
-    fn message(&mut self, sentence: &str) {
-        self.word("message", sentence);
+    fn message(&mut self, sentence: &'static str) {
+        self.word(key!("message"), sentence);
     }
 
-    fn word(&mut self, name: &str, word: &str) {
-        self.key(name);
-        self.0.push(b'"');
-        self.0.extend_from_slice(word.as_bytes());
-        self.0.push(b'"');
+    #[inline]
+    fn word(&mut self, key: Key, word: &str) {
+        self.0.extend_from_slice(key.json_text.as_bytes());
+        end_text(self.0, word);
     }
 
-    fn text(&mut self, name: &str, text: &str) {
+    #[inline]
+    fn text(&mut self, key: Key, text: &str) {
         if is_plain(text) {
-            return self.word(name, text);
+            return self.word(key, text);
         }
-        self.key(name);
+        self.0.extend_from_slice(key.json.as_bytes());
         // A string has no key, and a vector takes everything.
         let _ = serde_json::to_writer(&mut *self.0, text);
     }
 
-    fn name(&mut self, name: &str, text: &str) {
-        self.text(name, text);
+    #[inline]
+    fn name(&mut self, key: Key, text: &str) {
+        self.text(key, text);
     }
 
-    fn address(&mut self, name: &str, address: IpAddr) {
-        self.key(name);
-        self.0.push(b'"');
+    #[inline]
+    fn address(&mut self, key: Key, address: IpAddr) {
+        self.0.extend_from_slice(key.json_text.as_bytes());
         write_address(self.0, address);
         self.0.push(b'"');
     }
 
-    fn number(&mut self, name: &str, number: u64) {
-        self.key(name);
+    #[inline]
+    fn number(&mut self, key: Key, number: u64) {
+        self.0.extend_from_slice(key.json.as_bytes());
         decimal(self.0, number);
     }
 
-    fn flag(&mut self, name: &str, flag: bool) {
-        self.key(name);
-        self.0.extend_from_slice(if flag { b"true" } else { b"false" });
+    #[inline]
+    fn flag(&mut self, key: Key, flag: bool) {
+        self.0.extend_from_slice(key.json.as_bytes());
+        write_flag(self.0, flag);
     }
 }
 
 impl Text<'_> {
-    fn key(&mut self, name: &str) {
+    fn key(&mut self, key: Key) {
         if !self.0.ends_with(b" ") {
             self.0.push(b' ');
         }
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.push(b'=');
+        self.0.extend_from_slice(key.text.as_bytes());
     }
 }
 
 impl Fields for Text<'_> {
-    fn message(&mut self, sentence: &str) {
+    fn message(&mut self, sentence: &'static str) {
         self.0.extend_from_slice(sentence.as_bytes());
     }
 
-    fn word(&mut self, name: &str, word: &str) {
-        self.text(name, word);
+    fn word(&mut self, key: Key, word: &str) {
+        self.text(key, word);
     }
 
-    fn text(&mut self, name: &str, text: &str) {
-        self.key(name);
+    fn text(&mut self, key: Key, text: &str) {
+        self.key(key);
         let _ = write!(self.0, "{text:?}");
     }
 
-    fn name(&mut self, name: &str, text: &str) {
-        self.key(name);
+    fn name(&mut self, key: Key, text: &str) {
+        self.key(key);
         self.0.extend_from_slice(text.as_bytes());
     }
 
-    fn address(&mut self, name: &str, address: IpAddr) {
-        self.key(name);
+    fn address(&mut self, key: Key, address: IpAddr) {
+        self.key(key);
         write_address(self.0, address);
     }
 
-    fn number(&mut self, name: &str, number: u64) {
-        self.key(name);
+    fn number(&mut self, key: Key, number: u64) {
+        self.key(key);
         decimal(self.0, number);
     }
 
-    fn flag(&mut self, name: &str, flag: bool) {
-        self.key(name);
-        self.0.extend_from_slice(if flag { b"true" } else { b"false" });
+    fn flag(&mut self, key: Key, flag: bool) {
+        self.key(key);
+        write_flag(self.0, flag);
+    }
+}
+
+/// The rest of a JSON string that has begun.
+fn end_text(out: &mut Vec<u8>, plain: &str) {
+    out.reserve(plain.len().saturating_add(1));
+    out.extend_from_slice(plain.as_bytes());
+    out.push(b'"');
+}
+
+fn write_flag(out: &mut Vec<u8>, flag: bool) {
+    out.extend_from_slice(if flag { b"true" } else { b"false" });
+}
+
+/// The last hexadecimal digit of a number.
+pub(crate) const fn hex(number: u8) -> u8 {
+    match number & 0xf {
+        digit @ 0..=9 => b'0'.saturating_add(digit),
+        digit => b'a'.saturating_add(digit).saturating_sub(10),
     }
 }
 
@@ -186,8 +233,18 @@ fn is_plain(text: &str) -> bool {
 
 /// Appends a number in decimal.
 pub(crate) fn decimal(out: &mut Vec<u8>, number: u64) {
-    // A vector takes everything.
-    let _ = serde_json::to_writer(out, &number);
+    // As many as the largest one has.
+    let mut digits = [0_u8; 20];
+    let (mut rest, mut unused) = (number, digits.len());
+    for place in digits.iter_mut().rev() {
+        *place = u8::try_from(rest % 10).map_or(b'0', |digit| b'0'.saturating_add(digit));
+        unused = unused.saturating_sub(1);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(unused..).unwrap_or_default());
 }
 
 fn write_address(out: &mut Vec<u8>, address: IpAddr) {
@@ -254,30 +311,46 @@ mod tests {
     fn whatever_a_stranger_says_is_a_json_string() {
         let all: String = (0..=0x2028).filter_map(char::from_u32).collect();
         for text in ["", "plain", "\"", "\\", "a\nb", "\u{7f}\u{e9}\u{1f600}", &all] {
-            let line = json(|fields| fields.text("x", text));
+            let line = json(|fields| fields.text(key!("x"), text));
             assert_eq!(line["x"], text);
         }
         for byte in 0..0x20_u8 {
             let text = format!("0123456789abcdef{}", char::from(byte));
-            assert_eq!(json(|fields| fields.text("x", &text))["x"], text);
+            assert_eq!(json(|fields| fields.text(key!("x"), &text))["x"], text);
         }
     }
 
     #[test]
     fn every_kind_of_value() {
         let line = json(|fields| {
-            fields.word("w", "word");
-            fields.number("n", u64::MAX);
-            fields.flag("y", true);
-            fields.flag("no", false);
-            fields.address("four", "192.0.2.10".parse().unwrap());
-            fields.address("six", "2001:db8::1".parse().unwrap());
-            fields.json("j", "[{}]");
+            fields.word(key!("w"), "word");
+            fields.number(key!("n"), u64::MAX);
+            fields.flag(key!("y"), true);
+            fields.flag(key!("no"), false);
+            fields.address(key!("four"), "192.0.2.10".parse().unwrap());
+            fields.address(key!("six"), "2001:db8::1".parse().unwrap());
+            fields.json(key!("j"), "[{}]");
         });
         let wanted = serde_json::json!({
             "a": 1, "w": "word", "n": u64::MAX, "y": true, "no": false, "four": "192.0.2.10", "six": "2001:db8::1", "j": [{}],
         });
         assert_eq!(line, wanted);
+    }
+
+    #[test]
+    fn numbers_and_digests_are_as_others_write_them() {
+        for number in [0, 1, 9, 10, 99, 100, 12_345, u64::MAX / 10, u64::MAX] {
+            let mut out = Vec::new();
+            decimal(&mut out, number);
+            assert_eq!(out, number.to_string().as_bytes());
+        }
+        for text in ["", "a", "sbx"] {
+            let digest = PskDigest::of(text.as_bytes());
+            assert_eq!(
+                json(|fields| fields.digest(key!("x"), &digest))["x"],
+                digest.short()
+            );
+        }
     }
 
     #[test]

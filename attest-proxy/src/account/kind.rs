@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     gate::Proof,
+    line::hex,
     routes::{Class, Forward},
 };
 
@@ -95,27 +96,25 @@ impl RequestNumber {
     /// As it is written: the process in eight hexadecimal digits, and the count in as many as it needs.
     #[must_use]
     pub fn text(self) -> RequestText {
-        let needed = self.number.checked_ilog2().unwrap_or(0) / 4;
-        let process = (0..8).rev().map(|at| hex(u64::from(self.instance) >> (4 * at)));
-        let count = (0..=needed).rev().map(|at| hex(self.number >> (4 * at)));
-        let mut text = RequestText {
-            digits: [0; Self::DIGITS],
-            len: 0,
-        };
-        for (place, digit) in text.digits.iter_mut().zip(process.chain([b'-']).chain(count)) {
-            *place = digit;
-            text.len = text.len.saturating_add(1);
+        let mut digits = [b'-'; Self::DIGITS];
+        let (process, count) = digits.split_at_mut(8);
+        write_hex(process, self.instance.into());
+        let needed = self.number.checked_ilog2().map_or(1, |bits| bits / 4 + 1);
+        let needed = usize::try_from(needed).unwrap_or(16);
+        write_hex(count.get_mut(1..=needed).unwrap_or_default(), self.number);
+        RequestText {
+            digits,
+            len: needed.saturating_add(9),
         }
-        text
     }
 }
 
-/// The last hexadecimal digit of a number.
-fn hex(number: u64) -> u8 {
-    match u8::try_from(number & 0xf) {
-        Ok(digit @ 0..=9) => b'0'.saturating_add(digit),
-        Ok(digit) => b'a'.saturating_add(digit).saturating_sub(10),
-        Err(_) => b'0',
+/// Fills all places, the last digit in the last one.
+fn write_hex(places: &mut [u8], number: u64) {
+    let mut rest = number;
+    for place in places.iter_mut().rev() {
+        *place = hex(rest.to_le_bytes()[0]);
+        rest >>= 4;
     }
 }
 

@@ -8,7 +8,6 @@
 
 use std::net::IpAddr;
 
-use domain::PskDigest;
 use http::Method;
 use protocol::Refusal;
 
@@ -16,7 +15,7 @@ use crate::{
     account::{ProofKind, RequestNumber},
     clock::Moment,
     gate::Who,
-    line::{self, Fields as _, Fraction, Json},
+    line::{self, Fields as _, Fraction, Json, key},
     verdict::Verdict,
 };
 
@@ -96,25 +95,25 @@ pub(super) fn number(out: &mut Vec<u8>, seq: u64) {
 
 fn begin<'a>(out: &'a mut Vec<u8>, at: Moment, event: &str) -> Json<'a> {
     let mut line = Json(out);
-    line.time("at", at, Fraction::Millis);
-    line.word("event", event);
+    line.time(key!("at"), at, Fraction::Millis);
+    line.word(key!("event"), event);
     line
 }
 
 pub(super) fn write_open(out: &mut Vec<u8>, at: Moment, open: &Open<'_>) {
     let mut line = begin(out, at, "open");
-    line.number("version", 1);
-    line.text("fleet", open.fleet);
-    line.text("key", open.key);
-    line.word("previous", open.previous);
+    line.number(key!("version"), 1);
+    line.text(key!("fleet"), open.fleet);
+    line.text(key!("key"), open.key);
+    line.word(key!("previous"), open.previous);
     if let Some(torn) = open.torn {
-        line.number("torn", torn);
+        line.number(key!("torn"), torn);
     }
 }
 
 /// So many lines were not written.
 pub(super) fn write_lost(out: &mut Vec<u8>, at: Moment, lost: u64) {
-    begin(out, at, "lost").number("lost", lost);
+    begin(out, at, "lost").number(key!("lost"), lost);
 }
 
 pub(super) fn write_close(out: &mut Vec<u8>, at: Moment) {
@@ -130,17 +129,17 @@ pub(super) fn write(out: &mut Vec<u8>, at: Moment, what: &What<'_>) {
 }
 
 fn write_end(mut line: Json<'_>, end: &End) {
-    line.word("request", end.request.text().as_str());
-    line.number("status", end.status.into());
+    line.word(key!("request"), end.request.text().as_str());
+    line.number(key!("status"), end.status.into());
     if let Some(code) = end.code {
-        line.word("code", code);
+        line.word(key!("code"), code);
     }
-    line.flag("complete", end.complete);
-    line.number("bytes", end.bytes);
-    line.number("millis", end.took);
+    line.flag(key!("complete"), end.complete);
+    line.number(key!("bytes"), end.bytes);
+    line.number(key!("millis"), end.took);
     if let Some((prompt, output)) = end.tokens {
-        line.number("prompt_tokens", prompt);
-        line.number("output_tokens", output);
+        line.number(key!("prompt_tokens"), prompt);
+        line.number(key!("output_tokens"), output);
     }
 }
 
@@ -151,9 +150,9 @@ fn write_decision(mut line: Json<'_>, decision: &Decision<'_>) {
         Who::Unusable(psk, id) => (Some(psk), Some(id), None),
         Who::Device(psk, device) => (Some(psk), Some(device.id()), Some(device)),
     };
-    line.word("request", decision.request.text().as_str());
+    line.word(key!("request"), decision.request.text().as_str());
     line.word(
-        "outcome",
+        key!("outcome"),
         match decision.refusal {
             None if decision.abandoned => "abandoned",
             None => "admitted",
@@ -161,39 +160,39 @@ fn write_decision(mut line: Json<'_>, decision: &Decision<'_>) {
         },
     );
     if let Some(refusal) = decision.refusal {
-        line.word("code", refusal.code());
-        line.number("status", refusal.status().into());
+        line.word(key!("code"), refusal.code());
+        line.number(key!("status"), refusal.status().into());
     }
     if let Some(id) = id {
-        line.text("device", id.as_str());
+        line.text(key!("device"), id.as_str());
     }
-    if let Some(psk) = psk.map(PskDigest::short) {
-        line.word("psk", &psk);
+    if let Some(psk) = psk {
+        line.digest(key!("psk"), psk);
     }
     if let Some(entry) = device.map(|device| device.entry()) {
-        line.number("generation", entry.record.generation);
-        line.text("policy", entry.record.policy.as_str());
-        line.number("revision", entry.policy.revision);
+        line.number(key!("generation"), entry.record.generation);
+        line.text(key!("policy"), entry.record.policy.as_str());
+        line.number(key!("revision"), entry.policy.revision);
     }
-    line.text("method", decision.method.as_str());
-    line.text("path", decision.path);
+    line.text(key!("method"), decision.method.as_str());
+    line.text(key!("path"), decision.path);
     if let Some(model) = decision.model {
-        line.text("model", model);
+        line.text(key!("model"), model);
     }
-    line.word("proof", decision.proof.name());
+    line.word(key!("proof"), decision.proof.name());
     if let Some(peer) = decision.peer {
-        line.address("peer", peer);
+        line.address(key!("peer"), peer);
     }
     if !decision.why.is_empty() {
-        line.text("why", decision.why);
+        line.text(key!("why"), decision.why);
     }
     if let Some(failed) = decision.failed {
-        line.json("failed", &failed.to_json());
+        line.json(key!("failed"), &failed.to_json());
     }
     if let Some((prompt, whole)) = decision.prompt {
-        line.text("prompt", prompt);
+        line.text(key!("prompt"), prompt);
         if !whole {
-            line.flag("prompt_cut", true);
+            line.flag(key!("prompt_cut"), true);
         }
     }
 }

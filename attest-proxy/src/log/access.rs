@@ -9,7 +9,7 @@ use super::{Format, Log, Verbosity, named};
 use crate::{
     account::Account,
     clock::Moment,
-    line::{self, Fields, Fraction, Json, Text},
+    line::{self, Fields, Fraction, Json, Text, key},
     verdict::Verdict,
 };
 
@@ -39,13 +39,23 @@ pub(super) fn log(log: &Log, account: &Account, took: Duration, at: Moment) {
         Some(_) => Level::Warn,
     };
     if level.verbosity() <= log.verbosity() {
-        let head = (at, level, TARGET);
-        let fields = |fields: &mut dyn Fields| tell(fields, account, took);
         line::build(
-            |out| write(out, log.format, head, fields),
+            |out| write(out, log.format, (at, level, TARGET), &Request { account, took }),
             |line| log.outlet.line(line),
         );
     }
+}
+
+/// What is in a line.
+pub(super) trait Tell {
+    /// Names it.
+    fn tell(&self, fields: &mut impl Fields);
+}
+
+/// A request whose answer is over.
+struct Request<'a> {
+    account: &'a Account,
+    took: Duration,
 }
 
 /// A whole line around its fields.
@@ -53,7 +63,7 @@ pub(super) fn write(
     out: &mut Vec<u8>,
     format: Format,
     (at, level, target): (Moment, Level, &str),
-    fields: impl FnOnce(&mut dyn Fields),
+    what: &impl Tell,
 ) {
     match format {
         Format::Json => {
@@ -61,9 +71,9 @@ pub(super) fn write(
             line::time(out, at, Fraction::Micros);
             out.push(b'"');
             let mut json = Json(out);
-            json.word("level", if level == Level::Info { "INFO" } else { "WARN" });
-            fields(&mut json);
-            json.word("target", target);
+            json.word(key!("level"), if level == Level::Info { "INFO" } else { "WARN" });
+            what.tell(&mut json);
+            json.word(key!("target"), target);
             out.push(b'}');
         }
         Format::Text => {
@@ -75,70 +85,73 @@ pub(super) fn write(
             });
             out.extend_from_slice(target.as_bytes());
             out.extend_from_slice(b": ");
-            fields(&mut Text(out));
+            what.tell(&mut Text(out));
         }
     }
     out.push(b'\n');
 }
 
-fn tell(fields: &mut dyn Fields, account: &Account, took: Duration) {
-    let decided = account.decided;
-    fields.word(
-        "outcome",
-        match (account.refusal, decided) {
-            (Some(_), _) => "refused",
-            (None, Some(_)) => "admitted",
-            (None, None) => "abandoned",
-        },
-    );
-    if let Some(refusal) = account.refusal {
-        fields.word("code", refusal.code());
-    }
-    fields.word("request", account.number().text().as_str());
-    if account.refusal.is_some() || decided.is_some() {
-        fields.number("status", account.status.into());
-    }
-    let (psk, device) = named(&account.who);
-    if let Some(device) = device {
-        fields.name("device", device.as_str());
-    }
-    if let Some(psk) = psk {
-        fields.word("psk", &psk.short());
-    }
-    fields.text("method", account.method.as_str());
-    fields.text("path", account.path.as_deref().unwrap_or_default());
-    fields.word("route", account.route.name());
-    if let Some(model) = &account.model {
-        fields.text("model", model);
-    }
-    fields.word("proof", account.proof.name());
-    if let Some(peer) = account.peer {
-        fields.address("peer", peer);
-    }
-    if let Some(trace) = account.trace() {
-        fields.word("trace", &trace);
-    }
-    if account.refusal.is_some() {
-        fields.text("why", &account.why);
-        if let Some(failed) = account.verdict.as_deref().map(Verdict::to_json) {
-            fields.text("failed", &failed);
+impl Tell for Request<'_> {
+    fn tell(&self, fields: &mut impl Fields) {
+        let Self { account, took } = *self;
+        let decided = account.decided;
+        fields.word(
+            key!("outcome"),
+            match (account.refusal, decided) {
+                (Some(_), _) => "refused",
+                (None, Some(_)) => "admitted",
+                (None, None) => "abandoned",
+            },
+        );
+        if let Some(refusal) = account.refusal {
+            fields.word(key!("code"), refusal.code());
         }
-    } else if let (Some(_), Some(code)) = (decided, account.end_code()) {
-        fields.word("broken", code);
+        fields.word(key!("request"), account.number().text().as_str());
+        if account.refusal.is_some() || decided.is_some() {
+            fields.number(key!("status"), account.status.into());
+        }
+        let (psk, device) = named(&account.who);
+        if let Some(device) = device {
+            fields.name(key!("device"), device.as_str());
+        }
+        if let Some(psk) = psk {
+            fields.digest(key!("psk"), psk);
+        }
+        fields.text(key!("method"), account.method.as_str());
+        fields.text(key!("path"), account.path.as_deref().unwrap_or_default());
+        fields.word(key!("route"), account.route.name());
+        if let Some(model) = &account.model {
+            fields.text(key!("model"), model);
+        }
+        fields.word(key!("proof"), account.proof.name());
+        if let Some(peer) = account.peer {
+            fields.address(key!("peer"), peer);
+        }
+        if let Some(trace) = account.trace() {
+            fields.word(key!("trace"), &trace);
+        }
+        if account.refusal.is_some() {
+            fields.text(key!("why"), &account.why);
+            if let Some(failed) = account.verdict.as_deref().map(Verdict::to_json) {
+                fields.text(key!("failed"), &failed);
+            }
+        } else if let (Some(_), Some(code)) = (decided, account.end_code()) {
+            fields.word(key!("broken"), code);
+        }
+        fields.number(key!("bytes"), account.bytes);
+        fields.flag(key!("complete"), account.complete);
+        if let (None, Some((prompt, output))) = (account.refusal, account.tokens) {
+            fields.number(key!("prompt_tokens"), prompt);
+            fields.number(key!("output_tokens"), output);
+        }
+        if let Some(decided) = decided {
+            fields.number(key!("micros"), micros_of(decided));
+        }
+        if let (None, Some(first)) = (account.refusal, account.first) {
+            fields.number(key!("first_micros"), micros_of(first));
+        }
+        fields.number(key!("total_micros"), micros_of(took));
     }
-    fields.number("bytes", account.bytes);
-    fields.flag("complete", account.complete);
-    if let (None, Some((prompt, output))) = (account.refusal, account.tokens) {
-        fields.number("prompt_tokens", prompt);
-        fields.number("output_tokens", output);
-    }
-    if let Some(decided) = decided {
-        fields.number("micros", micros_of(decided));
-    }
-    if let (None, Some(first)) = (account.refusal, account.first) {
-        fields.number("first_micros", micros_of(first));
-    }
-    fields.number("total_micros", micros_of(took));
 }
 
 fn micros_of(time: Duration) -> u64 {
@@ -208,20 +221,26 @@ mod tests {
         format!("{before}{rest}")
     }
 
+    struct Refusal;
+
+    impl Tell for Refusal {
+        fn tell(&self, fields: &mut impl Fields) {
+            fields.word(key!("outcome"), "refused");
+            fields.number(key!("status"), 401);
+            fields.name(key!("device"), "kiosk");
+            fields.text(key!("why"), WHY);
+            fields.address(key!("peer"), "2001:db8::1".parse().unwrap());
+            fields.flag(key!("complete"), true);
+            fields.number(key!("total_micros"), 7);
+        }
+    }
+
     #[test]
     fn a_line_is_what_tracing_would_make_of_it() {
         for format in [Format::Json, Format::Text] {
             let mut out = Vec::new();
             let at = Moment::from_micros(1_791_028_800_123_456);
-            write(&mut out, format, (at, Level::Warn, "decision"), |fields| {
-                fields.word("outcome", "refused");
-                fields.number("status", 401);
-                fields.name("device", "kiosk");
-                fields.text("why", WHY);
-                fields.address("peer", "2001:db8::1".parse().unwrap());
-                fields.flag("complete", true);
-                fields.number("total_micros", 7);
-            });
+            write(&mut out, format, (at, Level::Warn, "decision"), &Refusal);
             assert_eq!(without_time(&out), by_tracing(format));
         }
     }

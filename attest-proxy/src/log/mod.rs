@@ -29,8 +29,10 @@ use crate::{
     account::Account,
     clock::{Clock, Moment},
     gate::Who,
+    line::{Fields, key},
     verdict::Comparison,
 };
+use access::Tell;
 use outlet::Outlet;
 
 /// How much of a method is logged, in bytes; a method is ASCII.
@@ -142,10 +144,17 @@ pub fn lost() -> u64 {
 /// Says that lines are missing.
 fn missing(out: &mut Vec<u8>, format: Format, lost: u64) {
     let head = (Clock::System.moment(), access::Level::Warn, "log");
-    access::write(out, format, head, |fields| {
+    access::write(out, format, head, &Missing(lost));
+}
+
+/// So many lines.
+struct Missing(u64);
+
+impl Tell for Missing {
+    fn tell(&self, fields: &mut impl Fields) {
         fields.message("lines are missing here, because whoever reads the log was too slow");
-        fields.number("lost", lost);
-    });
+        fields.number(key!("lost"), self.0);
+    }
 }
 
 fn targets(verbosity: Verbosity) -> Targets {
