@@ -89,12 +89,12 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Link {
-    /// A connection on which nothing was said yet.
-    pub(super) fn new<S>(stream: S, under: Option<Under>) -> Self
+    /// A connection on which nothing was said yet; in a box, for it is handed on often.
+    pub(super) fn new<S>(stream: S, under: Option<Under>) -> Box<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        Self {
+        Box::new(Self {
             io: Box::new(stream),
             under,
             sending: None,
@@ -105,7 +105,7 @@ impl Link {
             touched: false,
             heard: false,
             keeps: true,
-        }
+        })
     }
 
     /// Sends a message, and waits for the head of its answer.

@@ -414,7 +414,7 @@ impl Upstream {
         ask: &Ask<'_>,
         make: &impl Fn(&HeaderValue) -> Message,
         anew: bool,
-    ) -> Result<(Head, Link), UpstreamError> {
+    ) -> Result<(Head, Box<Link>), UpstreamError> {
         let server = Arc::clone(permit.server());
         let message = make(server.host());
         let patience = self.tuned.load().limits.first_byte_timeout;
@@ -441,7 +441,7 @@ impl Upstream {
         result
     }
 
-    fn stream(&self, ask: &Ask<'_>, permit: Permit, (head, link): (Head, Link)) -> Response<Stream> {
+    fn stream(&self, ask: &Ask<'_>, permit: Permit, (head, link): (Head, Box<Link>)) -> Response<Stream> {
         let form = Form::of(ask.dialect, &head.fields);
         let stream = Stream::new(link, permit, self.tuned.load().limits.chunk_timeout, form);
         let mut response = Response::new(stream);

@@ -33,7 +33,7 @@ pub(super) struct Pool {
     secure: Option<Secure>,
     /// How long connecting may take, and how many idle connections are kept.
     bounds: ArcSwap<(Duration, usize)>,
-    idle: Mutex<Vec<(Link, Instant)>>,
+    idle: Mutex<Vec<(Box<Link>, Instant)>>,
 }
 
 impl Pool {
@@ -53,7 +53,7 @@ impl Pool {
     }
 
     /// Sends on an idle connection, or on a new one. A message of which nothing was taken is tried on the next one.
-    pub(super) async fn send(&self, order: Order<'_>) -> Result<(Head, Link), UpstreamError> {
+    pub(super) async fn send(&self, order: Order<'_>) -> Result<(Head, Box<Link>), UpstreamError> {
         while let Some(mut link) = self.take() {
             match link.ask(order).await {
                 Ok(head) => return Ok((head, link)),
@@ -69,7 +69,7 @@ impl Pool {
     }
 
     /// Sends on a new connection.
-    pub(super) async fn send_anew(&self, order: Order<'_>) -> Result<(Head, Link), UpstreamError> {
+    pub(super) async fn send_anew(&self, order: Order<'_>) -> Result<(Head, Box<Link>), UpstreamError> {
         let mut link = self.open().await?;
         let head = link.ask(order).await.map_err(failed)?;
         Ok((head, link))
@@ -99,7 +99,7 @@ impl Pool {
     }
 
     /// Takes back a connection whose answer was read to its end.
-    pub(super) fn put(&self, mut link: Link) {
+    pub(super) fn put(&self, mut link: Box<Link>) {
         if !link.rests() || !self.is_believed(&link) {
             return;
         }
@@ -124,7 +124,7 @@ impl Pool {
     }
 
     /// The idle connection that was used last and is open.
-    fn take(&self) -> Option<Link> {
+    fn take(&self) -> Option<Box<Link>> {
         loop {
             let mut idle = self.lock();
             let (mut link, since) = idle.pop()?;
@@ -142,14 +142,14 @@ impl Pool {
         }
     }
 
-    async fn open(&self) -> Result<Link, UpstreamError> {
+    async fn open(&self) -> Result<Box<Link>, UpstreamError> {
         let patience = self.bounds.load().0;
         timeout(patience, self.connected())
             .await
             .map_err(|_| UpstreamError::ConnectTimeout(patience))?
     }
 
-    async fn connected(&self) -> Result<Link, UpstreamError> {
+    async fn connected(&self) -> Result<Box<Link>, UpstreamError> {
         let stream = TcpStream::connect(&*self.address)
             .await
             .map_err(UpstreamError::Connect)?;
@@ -161,7 +161,7 @@ impl Pool {
         Ok(Link::new(stream, Some(under)))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Link, Instant)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Box<Link>, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -44,7 +44,7 @@ pub enum StreamError {
 #[derive(Debug)]
 pub struct Stream {
     /// The connection and the place; gone when the answer is over.
-    held: Option<(Link, Permit)>,
+    held: Option<(Box<Link>, Permit)>,
     form: Form,
     gap: Duration,
     /// Since when the upstream has said nothing, if it is waited for.
@@ -58,7 +58,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(link: Link, permit: Permit, gap: Duration, form: Form) -> Self {
+    pub(super) fn new(link: Box<Link>, permit: Permit, gap: Duration, form: Form) -> Self {
         Self {
             held: Some((link, permit)),
             form,
