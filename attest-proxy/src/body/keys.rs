@@ -41,16 +41,16 @@ impl<'de> Keys<'de> {
         }
     }
 
-    /// The last key of the innermost object.
-    pub(super) fn last(&self) -> &str {
-        self.open.last().map_or("", |key| key)
+    /// Whether so many more can be taken.
+    pub(super) const fn have_room_for(&self, more: usize) -> bool {
+        self.open.len().saturating_add(more) <= MAX_KEYS
     }
 
     /// Takes the next key of the innermost object.
     ///
     /// # Errors
     /// It has it already, or all together have too many.
-    #[inline]
+    #[inline(always)]
     pub(super) fn add(&mut self, object: Object, key: Cow<'de, str>) -> Result<(), &'static str> {
         if self.open.len() >= MAX_KEYS {
             return Err("more keys than anybody needs");
@@ -68,6 +68,8 @@ impl<'de> Keys<'de> {
         Ok(())
     }
 
+    #[cold]
+    #[inline(never)]
     fn is_new_among_many(&mut self, object: Object, key: Cow<'de, str>) -> bool {
         if let Some((with_many, keys)) = self.many.last_mut()
             && *with_many == object

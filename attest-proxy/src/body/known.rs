@@ -166,6 +166,7 @@ pub(super) fn is_twin(key: &str) -> bool {
 }
 
 /// Whether names inside this key's value mean nothing to Ollama: it keeps the value as it is, or reads it as a JSON schema.
+#[inline]
 pub(super) fn is_opaque(key: &str) -> bool {
     matches!(
         key,

@@ -38,6 +38,7 @@ impl Place {
     }
 
     /// Where the value of a key stands, when the key is no field of the top level.
+    #[inline(always)]
     pub(super) fn below(self, key: &str) -> Self {
         let opaque = known::is_opaque(key);
         match self {

@@ -10,8 +10,17 @@ use std::borrow::Cow;
 use domain::{Endpoint, OptionRules};
 
 use super::{
-    BodyError, keys::Keys, known, number::Number, place::Place, reader::Reader, rules::Fate, seen::Seen,
-    text::Text, verdicts::Verdicts, written::Written,
+    BodyError,
+    keys::Keys,
+    known,
+    number::Number,
+    place::Place,
+    reader::Reader,
+    rules::Fate,
+    seen::Seen,
+    text::Text,
+    verdicts::{Judge, Verdicts},
+    written::Written,
 };
 
 /// A body in our own serialisation, within the rules.
@@ -59,13 +68,20 @@ struct Walk<'de, 'r> {
 }
 
 impl<'de> Walk<'de, '_> {
-    /// White space does not travel.
+    #[inline(always)]
     fn space(&mut self) {
         if self.reader.is_at_space() {
-            let from = self.reader.at();
-            self.reader.space();
-            self.written.leave_out(from, self.reader.at());
+            self.leave_out_space();
         }
+    }
+
+    /// White space does not travel.
+    #[cold]
+    #[inline(never)]
+    fn leave_out_space(&mut self) {
+        let from = self.reader.at();
+        self.reader.space();
+        self.written.leave_out(from, self.reader.at());
     }
 
     /// One value, whatever it is.
@@ -73,7 +89,10 @@ impl<'de> Walk<'de, '_> {
     fn value(&mut self, place: Place) -> Result<Seen<'de>, BodyError> {
         let start = self.reader.at();
         let (seen, what) = match self.reader.next() {
-            Some(b'"') => (Seen::of(self.text(start)?), "a string"),
+            Some(b'"') => match self.reader.plain_string() {
+                Some(plain) => (Seen::of(Text::Plain(plain)), "a string"),
+                None => (Seen::of(self.text(start)?), "a string"),
+            },
             Some(b'{') => return self.nested(place, Self::object),
             Some(b'[') if place.wants_an_object() => (Seen::List { empty: true }, "a list"),
             Some(b'[') => return self.nested(place, Self::list),
@@ -89,8 +108,8 @@ impl<'de> Walk<'de, '_> {
                 self.reader.word("alse")?;
                 (Seen::Bool(false), "a boolean")
             }
-            Some(b'-' | b'0'..=b'9') => {
-                let number = match self.reader.plain_number() {
+            Some(first @ (b'-' | b'0'..=b'9')) => {
+                let number = match self.reader.plain_number(first) {
                     Some(plain) => plain,
                     None => self.number(start)?,
                 };
@@ -105,7 +124,8 @@ impl<'de> Walk<'de, '_> {
     }
 
     /// A string that began at `start`, after its opening quote.
-    #[inline(always)]
+    #[cold]
+    #[inline(never)]
     fn text(&mut self, start: usize) -> Result<Text<'de>, BodyError> {
         let text = self.reader.string()?;
         if let Text::Otherwise(says) = &text {
@@ -153,7 +173,9 @@ impl<'de> Walk<'de, '_> {
             return Ok(Seen::List { empty: true });
         }
         loop {
-            self.value(inner)?;
+            if inner != Place::Message || !self.usual_message()? {
+                self.value(inner)?;
+            }
             self.space();
             match self.reader.next() {
                 Some(b',') => self.space(),
@@ -161,6 +183,35 @@ impl<'de> Walk<'de, '_> {
                 _ => return Err(self.reader.flaw("neither a comma nor the end of a list")),
             }
         }
+    }
+
+    /// Reads a message as nearly every client writes it: a role and a text, and nothing else. Of any other it reads nothing.
+    fn usual_message(&mut self) -> Result<bool, BodyError> {
+        let before = self.reader;
+        let usual = self.keys.have_room_for(2)
+            && before.may_go_deeper()
+            && self.reader.eat_all(b"{\"role\":\"")
+            && self.usual_text("role")?
+            && self.reader.eat_all(b",\"content\":\"")
+            && self.usual_text("content")?
+            && self.reader.eat(b'}');
+        if !usual {
+            self.reader = before;
+        }
+        Ok(usual)
+    }
+
+    /// Reads the text that a message has under a key, after its opening quote, and judges it; whether it is forwarded as it came.
+    fn usual_text(&mut self, key: &str) -> Result<bool, BodyError> {
+        let text = match self.reader.plain_string() {
+            Some(plain) => Text::Plain(plain),
+            None => self.reader.string()?,
+        };
+        if let Text::Otherwise(_) = text {
+            return Ok(false);
+        }
+        let fate = self.verdicts.judge(Judge::Message, key, &Seen::of(text))?;
+        Ok(fate == Fate::Stays)
     }
 
     /// The rest of an object.
@@ -175,17 +226,15 @@ impl<'de> Walk<'de, '_> {
         while more {
             let key = self.key(place)?;
             self.keys
-                .add(object, key)
+                .add(object, key.clone())
                 .map_err(|what| self.reader.flaw(what))?;
-            self.space();
-            if !self.reader.eat(b':') {
-                return Err(self.reader.flaw("a key without a colon"));
+            if !self.reader.eat_close(b':') {
+                self.colon()?;
             }
-            self.space();
-            let (inner, judge) = self.verdicts.enter(place, self.keys.last());
+            let (inner, judge) = self.verdicts.enter(place, &key);
             let value = self.written.mark(self.reader.at());
             let seen = self.value(inner)?;
-            match self.verdicts.judge(judge, self.keys.last(), &seen)? {
+            match self.verdicts.judge(judge, &key, &seen)? {
                 Fate::Stays => empty = false,
                 Fate::Becomes(instead) => {
                     self.written.back(value, self.reader.at());
@@ -195,8 +244,12 @@ impl<'de> Walk<'de, '_> {
                 }
                 Fate::Goes => self.written.back(entry, self.reader.at()),
             }
-            self.space();
             // The comma belongs to the entry after it.
+            entry = self.written.mark(self.reader.at());
+            if !empty && self.reader.eat_close(b',') {
+                continue;
+            }
+            self.space();
             let at = self.reader.at();
             entry = self.written.mark(at);
             more = match self.reader.next() {
@@ -221,15 +274,33 @@ impl<'de> Walk<'de, '_> {
         Ok(Seen::Object { empty })
     }
 
+    #[cold]
+    #[inline(never)]
+    fn colon(&mut self) -> Result<(), BodyError> {
+        self.space();
+        if !self.reader.eat(b':') {
+            return Err(self.reader.flaw("a key without a colon"));
+        }
+        self.space();
+        Ok(())
+    }
+
     /// A key, which is no twin of a known one.
+    #[inline(always)]
     fn key(&mut self, place: Place) -> Result<Cow<'de, str>, BodyError> {
+        // One without anything to fold is no other key's twin.
+        match self.reader.plain_key() {
+            Some(plain) => Ok(Cow::Borrowed(plain)),
+            None => self.any_key(place),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn any_key(&mut self, place: Place) -> Result<Cow<'de, str>, BodyError> {
         let start = self.reader.at();
         if !self.reader.eat(b'"') {
             return Err(self.reader.flaw("a key that is no string"));
-        }
-        // One without anything to fold is no other key's twin.
-        if let Some(plain) = self.reader.plain_key() {
-            return Ok(Cow::Borrowed(plain));
         }
         let key = self.text(start)?.get();
         if place != Place::Opaque && known::is_twin(&key) {

@@ -190,3 +190,58 @@ fn what_says_nothing_is_not_refused() {
         assert_eq!(with(path, body, &all).unwrap(), body);
     }
 }
+
+/// The usual form of a message is read by itself. One with white space in it is not of that form.
+#[test]
+fn a_message_as_everyone_writes_it_is_judged_as_any_other() {
+    let refusing = rules(r#"{"refuse":["system","tools","images"]}"#);
+    let long = format!("\"{}\"", "system".repeat(200));
+    let values = [
+        r#""user""#,
+        r#""system""#,
+        r#""System""#,
+        r#""tool""#,
+        r#""""#,
+        r#""us\u0065r""#,
+        r#""syste\u006d""#,
+        r#""user\n""#,
+        "null",
+        r#""\x""#,
+        "\"a\tb\"",
+        "\"a",
+        r#""Grüezi""#,
+        &long,
+    ];
+    let rests = [
+        "",
+        r#","images":["x"]"#,
+        r#","role":"user""#,
+        r#","content":"x""#,
+        ",",
+        "}",
+    ];
+    // Where a text is malformed, it is so one byte later.
+    let blame = |error: BodyError| match error {
+        BodyError::Json(_) => BodyError::Json(String::new()),
+        other => other,
+    };
+    for (role, content) in values
+        .iter()
+        .flat_map(|role| values.map(|content| (role, content)))
+    {
+        for rest in rests {
+            let judged = |space: &str| {
+                let message = format!("{{{space}\"role\":{role},\"content\":{content}{rest}}}");
+                with(
+                    "/api/chat",
+                    &format!("\"messages\":[{message},{message}]"),
+                    &refusing,
+                )
+                .map_err(blame)
+            };
+            assert_eq!(judged(""), judged(" "), "{role} {content} {rest}");
+        }
+    }
+    let usual = r#""messages":[{"role":"user","content":"\"x\" é"}]"#;
+    assert_eq!(with("/api/chat", usual, &refusing).unwrap(), usual);
+}

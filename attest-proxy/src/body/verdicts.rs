@@ -55,7 +55,7 @@ impl<'de, 'r> Verdicts<'de, 'r> {
     }
 
     /// Where the value of a key stands, and what is asked of it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(&self, place: Place, key: &str) -> (Place, Judge) {
         match place {
             Place::Root => {

@@ -32,6 +32,7 @@ impl<'de> Written<'de> {
     }
 
     /// What came between two places is not forwarded.
+    #[inline(never)]
     pub(super) fn leave_out(&mut self, at: usize, to: usize) {
         let before = self.came.get(self.from..at).unwrap_or_default();
         if !before.is_empty() {
