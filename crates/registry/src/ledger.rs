@@ -14,7 +14,7 @@ use crate::{
     key::{Key, Keyspace},
     record::{
         DeviceRecord, DeviceState, PolicyRecord, SeenRecord, SpentRecord, TpmIdentity, Unreadable, decode,
-        encode, encode_numbers,
+        encode, encode_seen,
     },
     store::{Commit, Guard, Put, Store, Stored},
     view::{View, decode_device, decode_owner},
@@ -221,7 +221,7 @@ impl<S: Store> Registry for Ledger<S> {
         record: SeenRecord,
         expected: Option<Revision>,
     ) -> Result<Revision, WriteError> {
-        let value = encode_numbers(&record)?;
+        let value = encode_seen(&record);
         self.swap(&Key::Seen(id.clone()), value, expected).await
     }
 

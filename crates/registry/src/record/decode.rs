@@ -93,9 +93,25 @@ pub(crate) fn encode<T: Serialize + DeserializeOwned>(record: &T) -> Result<Vec<
     decode::<T>(&bytes).map(|_| bytes)
 }
 
-/// Writes a record that holds numbers alone, each of which its type bounds: there is none that [`decode`] would not read.
-pub(crate) fn encode_numbers(record: &SeenRecord) -> Result<Vec<u8>, Unreadable> {
-    serde_json::to_vec(record).map_err(|e| Unreadable::malformed(&e.to_string()))
+/// Writes what was seen as [`encode`] does, in fewer steps: it holds numbers alone, each of which its type bounds, so that
+/// there is none that [`decode`] would not read.
+pub(crate) fn encode_seen(record: &SeenRecord) -> Vec<u8> {
+    let SeenRecord {
+        version: Version1,
+        reset_count,
+        restart_count,
+        clock,
+        safe,
+        firmware_version,
+        at,
+    } = record;
+    let at = at.as_secs();
+    let text = format!(
+        "{{\"version\":{},\"reset_count\":{reset_count},\"restart_count\":{restart_count},\"clock\":{clock},\
+         \"safe\":{safe},\"firmware_version\":{firmware_version},\"at\":{at}}}",
+        Version1::NUMBER
+    );
+    text.into_bytes()
 }
 
 #[cfg(test)]
@@ -180,7 +196,7 @@ mod tests {
                 firmware_version,
                 at: UnixTime::from_secs(at),
             };
-            let bytes = encode_numbers(&seen).unwrap();
+            let bytes = encode_seen(&seen);
             prop_assert_eq!(Ok(bytes.clone()), encode(&seen));
             prop_assert_eq!(decode(&bytes), Ok(seen));
         }

@@ -13,7 +13,7 @@ mod policy;
 mod seen;
 mod spent;
 
-pub(crate) use decode::{decode, encode, encode_numbers};
+pub(crate) use decode::{decode, encode, encode_seen};
 
 pub use decode::{MAX_RECORD_LEN, Unreadable, Version1};
 pub use device::{CertifiedTpm, DeviceRecord, DeviceState, EkTrust, PreviousPsk, PskSlots, TpmIdentity};

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::file::Opened;
 use crate::{
     Revision, Unavailable,
-    store::{Commit, Guard, Put},
+    store::{Commit, Guard, Put, Stored},
 };
 
 /// How many commits are one transaction at most: what waits is bounded by who waits, this bounds how long the first of
@@ -60,14 +60,17 @@ impl Drop for Working {
 }
 
 impl Queue {
-    /// Waits for a commit's turn. `write` does a transaction's work: it gets the commits in their order and says what became
-    /// of each, or why of none.
-    pub(super) async fn commit(
+    /// Waits for a commit's turn. What `write` makes does a transaction's work: it gets the commits in their order and says
+    /// what became of each, or why of none.
+    pub(super) async fn commit<W>(
         self: &Arc<Self>,
         guards: Vec<Guard>,
         puts: Vec<Put>,
-        write: impl Fn(&[Wanted]) -> Result<Vec<Commit>, Unavailable> + Send + Sync + 'static,
-    ) -> Result<Commit, Unavailable> {
+        write: impl FnOnce() -> W,
+    ) -> Result<Commit, Unavailable>
+    where
+        W: Fn(&[Wanted]) -> Result<Vec<Commit>, Unavailable> + Send + Sync + 'static,
+    {
         let (done, outcome) = oneshot::channel();
         let begin = {
             let mut state = self.lock();
@@ -80,7 +83,7 @@ impl Queue {
                 given_back: false,
             };
             // It outlives the caller that began it: others wait for it too.
-            drop(tokio::spawn(working.work(Arc::new(write))));
+            drop(tokio::spawn(working.work(Arc::new(write()))));
         }
         outcome.await.map_err(Unavailable::failed)?
     }
@@ -159,10 +162,7 @@ pub(super) fn write(connection: &mut Connection, wanted: &[Wanted]) -> rusqlite:
         .prepare_cached("SELECT revision FROM head")?
         .query_row([], |row| row.get(0))?;
     let mut head = before;
-    let commits = wanted
-        .iter()
-        .map(|(guards, puts)| one(&transaction, guards, puts, &mut head))
-        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let commits = each(&transaction, wanted, &mut head)?;
     if head != before {
         transaction
             .prepare_cached("UPDATE head SET revision = ?1")?
@@ -172,39 +172,44 @@ pub(super) fn write(connection: &mut Connection, wanted: &[Wanted]) -> rusqlite:
     Ok(commits)
 }
 
-fn one(
-    connection: &Connection,
-    guards: &[Guard],
-    puts: &[Put],
-    head: &mut Revision,
-) -> rusqlite::Result<Commit> {
-    let revision = Revision::new(head.get().saturating_add(1));
-    // What nearly all do, in one step: to replace what they read.
-    if let ([Guard::At(guarded, expected)], [Put { key, value }]) = (guards, puts)
-        && guarded == key
-        && connection
-            .prepare_cached("UPDATE records SET value = ?2, revision = ?3 WHERE key = ?1 AND revision = ?4")?
-            .execute(params![key, value, revision, expected])?
-            == 1
-    {
+fn each(connection: &Connection, wanted: &[Wanted], head: &mut Revision) -> rusqlite::Result<Vec<Commit>> {
+    let mut swap = connection
+        .prepare_cached("UPDATE records SET value = ?2, revision = ?3 WHERE key = ?1 AND revision = ?4")?;
+    let commit = |(guards, puts): &Wanted| {
+        let revision = Revision::new(head.get().saturating_add(1));
+        // What nearly all do, in one step: to replace what they read.
+        let swapped = match (guards.as_slice(), puts.as_slice()) {
+            ([Guard::At(guarded, expected)], [Put { key, value }]) if guarded == key => {
+                swap.execute(params![key, value, revision, expected])? == 1
+            }
+            _ => false,
+        };
+        if !swapped {
+            let found = guards
+                .iter()
+                .map(|guard| super::get(connection, guard.key()))
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            if !hold(guards, &found) {
+                return Ok(Commit::Conflict(found));
+            }
+            put(connection, puts, revision)?;
+        }
         *head = revision;
-        return Ok(Commit::Done(revision));
-    }
-    let found = guards
-        .iter()
-        .map(|guard| super::get(connection, guard.key()))
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    let hold = |(guard, stored): (&Guard, &Option<crate::store::Stored>)| {
-        guard.holds(stored.as_ref().map(|s| s.revision))
+        Ok(Commit::Done(revision))
     };
-    if !guards.iter().zip(&found).all(hold) {
-        return Ok(Commit::Conflict(found));
-    }
-    *head = revision;
+    wanted.iter().map(commit).collect()
+}
+
+fn hold(guards: &[Guard], found: &[Option<Stored>]) -> bool {
+    let holds = |(guard, stored): (&Guard, &Option<Stored>)| guard.holds(stored.as_ref().map(|s| s.revision));
+    guards.iter().zip(found).all(holds)
+}
+
+fn put(connection: &Connection, puts: &[Put], revision: Revision) -> rusqlite::Result<()> {
+    let mut put = connection
+        .prepare_cached("INSERT OR REPLACE INTO records (key, value, revision) VALUES (?1, ?2, ?3)")?;
     for Put { key, value } in puts {
-        connection
-            .prepare_cached("INSERT OR REPLACE INTO records (key, value, revision) VALUES (?1, ?2, ?3)")?
-            .execute(params![key, value, revision])?;
+        put.execute(params![key, value, revision])?;
     }
-    Ok(Commit::Done(revision))
+    Ok(())
 }

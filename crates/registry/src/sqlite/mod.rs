@@ -112,10 +112,12 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, guards: Vec<Guard>, puts: Vec<Put>) -> Result<Commit, Unavailable> {
-        let (opened, path, busy) = (Arc::clone(&self.opened), self.path.clone(), self.call_timeout);
         self.commits
-            .commit(guards, puts, move |wanted| {
-                locked(&opened, &path, busy, |opened| group::commit(opened, wanted))
+            .commit(guards, puts, || {
+                let (opened, path, busy) = (Arc::clone(&self.opened), self.path.clone(), self.call_timeout);
+                move |wanted: &[group::Wanted]| {
+                    locked(&opened, &path, busy, |opened| group::commit(opened, wanted))
+                }
             })
             .await
     }

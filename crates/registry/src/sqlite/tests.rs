@@ -335,13 +335,15 @@ async fn commits_that_come_together_have_each_its_own_guards_and_revision() {
 #[tokio::test]
 async fn a_writer_that_panicked_leaves_the_queue_open() {
     let queue = Arc::new(group::Queue::default());
-    let refused = queue.commit(Vec::new(), put("v"), |_| panic!("a bug")).await;
+    let refused = queue
+        .commit(Vec::new(), put("v"), || |_: &[group::Wanted]| panic!("a bug"))
+        .await;
     assert!(matches!(refused, Err(Unavailable::Failed(_))), "{refused:?}");
     // Who comes while the writer is going down is told so; then there is another one.
     let mut done = None;
     for _ in 0..1000 {
-        let commit = queue.commit(Vec::new(), put("v"), |wanted| {
-            Ok(wanted.iter().map(|_| Commit::Done(Revision::new(7))).collect())
+        let commit = queue.commit(Vec::new(), put("v"), || {
+            |wanted: &[group::Wanted]| Ok(wanted.iter().map(|_| Commit::Done(Revision::new(7))).collect())
         });
         match commit.await {
             Ok(commit) => {
@@ -353,8 +355,8 @@ async fn a_writer_that_panicked_leaves_the_queue_open() {
     }
     assert!(matches!(done, Some(Commit::Done(revision)) if revision.get() == 7));
     let failed = Arc::new(group::Queue::default())
-        .commit(Vec::new(), put("v"), |_| {
-            Err(Unavailable::TimedOut(Duration::from_secs(1)))
+        .commit(Vec::new(), put("v"), || {
+            |_: &[group::Wanted]| Err(Unavailable::TimedOut(Duration::from_secs(1)))
         })
         .await;
     assert!(matches!(failed, Err(Unavailable::TimedOut(_))), "{failed:?}");

@@ -151,9 +151,11 @@ async fn commits_that_are_about_to_come_are_in_one_transaction() {
         let (queue, sizes) = (Arc::clone(&queue), Arc::clone(&sizes));
         tokio::spawn(async move {
             queue
-                .commit(Vec::new(), put(&format!("/{nth}"), "v"), move |wanted| {
-                    sizes.lock().unwrap().push(wanted.len());
-                    Ok(wanted.iter().map(|_| Commit::Done(Revision::new(1))).collect())
+                .commit(Vec::new(), put(&format!("/{nth}"), "v"), move || {
+                    move |wanted: &[group::Wanted]| {
+                        sizes.lock().unwrap().push(wanted.len());
+                        Ok(wanted.iter().map(|_| Commit::Done(Revision::new(1))).collect())
+                    }
                 })
                 .await
         })
