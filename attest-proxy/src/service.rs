@@ -16,7 +16,7 @@ use domain::{Sha256Digest, UnixTime};
 use evidence::{Attachments, Evidence};
 use http::{Request, Response, request::Parts};
 use hyper::body::{Body as _, Incoming};
-use protocol::{KeyRing, Refusal, binding::Binding, nonce::Nonce};
+use protocol::{KeyRing, Refusal, binding::Binding, headers, nonce::Nonce};
 use ring::rand::SystemRandom;
 
 use crate::{
@@ -132,6 +132,9 @@ impl Proxy {
         let limits = &tuned.limits;
         let head = check(parts, conn, limits)?;
         check_ended(parts, body.is_end_stream()).map_err(|e| malformed(&e))?;
+        if head.headers.contains_key(headers::SESSION) {
+            attest::after_others().await;
+        }
         let decided = self.decide(&head);
         account.spend(account.started);
         let mut admit = decided?;
