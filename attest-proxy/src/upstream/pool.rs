@@ -6,6 +6,7 @@
 //! closed it, most likely), and in any other way: only the first two may be tried again.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -33,7 +34,7 @@ pub(super) struct Pool {
     secure: Option<Secure>,
     /// How long connecting may take, and how many idle connections are kept.
     bounds: ArcSwap<(Duration, usize)>,
-    idle: Mutex<Vec<(Box<Link>, Instant)>>,
+    idle: Mutex<VecDeque<(Box<Link>, Instant)>>,
 }
 
 impl Pool {
@@ -42,7 +43,7 @@ impl Pool {
             address: address.into(),
             secure,
             bounds: ArcSwap::from_pointee((limits.connect_timeout, limits.upstream_idle)),
-            idle: Mutex::new(Vec::new()),
+            idle: Mutex::default(),
         }
     }
 
@@ -103,10 +104,16 @@ impl Pool {
         if !link.rests() || !self.is_believed(&link) {
             return;
         }
+        let most = self.bounds.load().1;
+        let now = Instant::now();
         let mut idle = self.lock();
-        if idle.len() < self.bounds.load().1 {
-            idle.push((link, Instant::now()));
+        if idle.len() < most {
+            idle.push_back((link, now));
         }
+        // One in, one out: nobody looks at those that are not used but here.
+        let old = idle.pop_front_if(|(_, since)| now.duration_since(*since) >= KEEP);
+        drop(idle);
+        drop(old);
     }
 
     /// Closes what is idle.
@@ -127,7 +134,7 @@ impl Pool {
     fn take(&self) -> Option<Box<Link>> {
         loop {
             let mut idle = self.lock();
-            let (mut link, since) = idle.pop()?;
+            let (mut link, since) = idle.pop_back()?;
             if since.elapsed() >= KEEP {
                 // The one used last is too old: so are all below it.
                 let old = std::mem::take(&mut *idle);
@@ -161,7 +168,7 @@ impl Pool {
         Ok(Link::new(stream, Some(under)))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Box<Link>, Instant)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(Box<Link>, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -172,5 +179,55 @@ fn failed(error: LinkError) -> UpstreamError {
         LinkError::Head(HeadError::Framing) => UpstreamError::Framing,
         LinkError::Head(HeadError::Switch) => UpstreamError::Status(101),
         error => UpstreamError::Failed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    fn link() -> (Box<Link>, DuplexStream) {
+        let (near, far) = duplex(64);
+        (Link::new(near, None), far)
+    }
+
+    fn pool() -> Pool {
+        Pool {
+            address: "a:1".into(),
+            secure: None,
+            bounds: ArcSwap::from_pointee((KEEP, 8)),
+            idle: Mutex::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_uses_is_closed() {
+        let pool = pool();
+        let (old, _far) = link();
+        let before = Instant::now().checked_sub(KEEP).unwrap();
+        pool.lock().push_back((old, before));
+        let (young, _other) = link();
+        pool.put(young);
+        assert_eq!(pool.lock().len(), 1);
+        assert!(pool.take().is_some());
+        // And where the one used last is old, all are.
+        for _ in 0..3 {
+            pool.lock().push_back((link().0, before));
+        }
+        assert!(pool.take().is_none());
+        assert_eq!(pool.lock().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_one_used_last_that_is_open_is_taken() {
+        let pool = pool();
+        let ((first, _far), (second, gone)) = (link(), link());
+        pool.put(first);
+        pool.put(second);
+        drop(gone);
+        assert!(pool.take().is_some());
+        assert!(pool.take().is_none());
     }
 }
