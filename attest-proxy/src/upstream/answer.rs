@@ -8,7 +8,7 @@
 
 use std::mem::MaybeUninit;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use httparse::ParserConfig;
 
 /// The longest head, in bytes; what informs before it included.
@@ -104,6 +104,10 @@ pub(super) fn read(came: &[u8], keep: &[HeaderName]) -> Result<Read, HeadError> 
             fields.insert(name, value.map_err(|_| httparse::Error::HeaderValue)?);
         }
     }
+    // Said to a client once, and in one way.
+    if let (true, Some(length), Some(said)) = (seen.oddly, seen.length, fields.get_mut(header::CONTENT_LENGTH)) {
+        *said = length.into();
+    }
     let length = match seen {
         // RFC 9112 6.3: these have none, whatever they say.
         _ if matches!(code, 204 | 304) => Length::Known(0),
@@ -125,6 +129,8 @@ pub(super) fn read(came: &[u8], keep: &[HeaderName]) -> Result<Read, HeadError> 
 #[derive(Debug, Default)]
 struct Seen {
     length: Option<u64>,
+    /// The length is written in another way than most write it.
+    oddly: bool,
     chunked: bool,
     close: bool,
     keep_alive: bool,
@@ -133,6 +139,7 @@ struct Seen {
 impl Seen {
     fn field(&mut self, field: &httparse::Header<'_>) -> Result<(), HeadError> {
         if is(field, "content-length") {
+            self.oddly |= matches!(field.value, [b'0', _, ..]) || field.value.contains(&b',');
             for value in field.value.split(|b| *b == b',') {
                 let length = number(value.trim_ascii()).ok_or(HeadError::Framing)?;
                 // Several that are alike are one (RFC 9110 8.6).
@@ -169,8 +176,6 @@ fn number(digits: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use http::header;
-
     use super::*;
 
     fn head(text: &str) -> Result<Head, HeadError> {
@@ -240,6 +245,15 @@ mod tests {
         ] {
             let head = head(&format!("{fields}\r\n")).unwrap();
             assert_eq!((head.length, head.keeps), (length, keeps), "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_length_is_passed_on_as_it_was_understood() {
+        for said in ["5", "005", "5, 5", "5,5", "05 , 5"] {
+            let head = head(&format!("HTTP/1.1 200 OK\r\nContent-Length: {said}\r\n\r\n")).unwrap();
+            assert_eq!(head.length, Length::Known(5));
+            assert_eq!(head.fields.get("content-length").unwrap(), "5", "{said:?}");
         }
     }
 

@@ -112,7 +112,7 @@ impl Link {
     pub(super) async fn ask(&mut self, order: Order<'_>) -> Result<Head, LinkError> {
         self.sending = Some((order.message.clone(), 0));
         (self.touched, self.heard) = (false, false);
-        poll_fn(|cx| match (self.poll_head(order.keep, cx), order.until) {
+        poll_fn(|cx| match (self.poll_head(order, cx), order.until) {
             (Poll::Pending, Some(until)) => self.alarm.poll(until, cx).map(|()| Err(LinkError::Late)),
             (polled, _) => polled,
         })
@@ -196,19 +196,23 @@ impl Link {
         poll_fn(|cx| self.poll_data(cx)).await
     }
 
-    fn poll_head(&mut self, keep: &[HeaderName], cx: &mut Context<'_>) -> Poll<Result<Head, LinkError>> {
+    fn poll_head(&mut self, order: Order<'_>, cx: &mut Context<'_>) -> Poll<Result<Head, LinkError>> {
         let sent = self.poll_send(cx);
         let mut informed = 0_usize;
         loop {
             let read = if self.came.is_empty() {
                 Read::Part
             } else {
-                answer::read(&self.came, keep).map_err(LinkError::Head)?
+                answer::read(&self.came, order.keep).map_err(LinkError::Head)?
             };
             match read {
                 Read::Head(head, len) => {
                     self.came.advance(len);
-                    self.rest = Rest::of(head.length);
+                    self.rest = if order.message.asks_head() {
+                        Rest::Nothing
+                    } else {
+                        Rest::of(head.length)
+                    };
                     self.keeps = head.keeps && matches!(sent, Poll::Ready(Ok(())));
                     return Poll::Ready(Ok(head));
                 }
@@ -266,11 +270,12 @@ impl Link {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.came.reserve(self.room);
         let read = ready!(pin!(self.io.read_buf(&mut self.came)).poll(cx));
-        // Who says much is heard in larger pieces.
-        if let Ok(len) = read
-            && len >= self.room
-        {
-            self.room = self.room.saturating_mul(2).min(MAX_ROOM);
+        // Who says much is heard in larger pieces; who says little again, in small ones: a piece that its client does not take
+        // holds on to all of the room that it was read into.
+        match read {
+            Ok(len) if len >= self.room => self.room = self.room.saturating_mul(2).min(MAX_ROOM),
+            Ok(len) if len < self.room / 4 => self.room = (self.room / 2).max(ROOM),
+            _ => {}
         }
         Poll::Ready(read)
     }

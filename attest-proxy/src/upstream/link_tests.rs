@@ -121,6 +121,26 @@ async fn a_connection_rests_after_a_whole_answer_and_nothing_more() {
 }
 
 #[tokio::test]
+async fn the_answer_to_head_has_no_body_whatever_it_says_of_its_length() {
+    for (fields, rests) in [
+        ("Content-Length: 17\r\n", true),
+        ("Transfer-Encoding: chunked\r\n", true),
+        ("", false),
+    ] {
+        let (near, mut far) = duplex(1 << 10);
+        let mut link = Link::new(near, None);
+        let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+        far.write_all(head.as_bytes()).await.unwrap();
+        let message = Message::new(&http::Method::HEAD, "/", &HeaderValue::from_static("a"));
+        let message = message.with_body(Bytes::new());
+        link.ask(order(&message)).await.unwrap();
+        assert!(link.is_done() && link.left() == Some(0), "{fields:?}");
+        assert!(link.data().await.is_none());
+        assert_eq!(link.rests(), rests, "{fields:?}");
+    }
+}
+
+#[tokio::test]
 async fn who_answers_before_it_heard_all_is_heard_and_not_used_again() {
     let body = vec![b'x'; 1 << 20];
     let message =

@@ -16,6 +16,8 @@ const JOINED: usize = 4 << 10;
 pub struct Message {
     head: Vec<u8>,
     body: Bytes,
+    /// Whether its answer is a head alone.
+    asks_head: bool,
 }
 
 impl Message {
@@ -25,6 +27,7 @@ impl Message {
         let mut message = Self {
             head: Vec::with_capacity(1 << 10),
             body: Bytes::new(),
+            asks_head: *method == Method::HEAD,
         };
         message.push(&[
             method.as_str().as_bytes(),
@@ -61,6 +64,11 @@ impl Message {
             self.body = body;
         }
         self
+    }
+
+    /// Whether its answer has no body, whatever that says of its length (RFC 9112 6.3).
+    pub(super) const fn asks_head(&self) -> bool {
+        self.asks_head
     }
 
     /// What follows `sent` bytes of it, in up to two pieces.
