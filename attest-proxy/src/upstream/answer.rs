@@ -105,7 +105,9 @@ pub(super) fn read(came: &[u8], keep: &[HeaderName]) -> Result<Read, HeadError> 
         }
     }
     // Said to a client once, and in one way.
-    if let (true, Some(length), Some(said)) = (seen.oddly, seen.length, fields.get_mut(header::CONTENT_LENGTH)) {
+    if let (true, Some(length), Some(said)) =
+        (seen.oddly, seen.length, fields.get_mut(header::CONTENT_LENGTH))
+    {
         *said = length.into();
     }
     let length = match seen {

@@ -1,9 +1,9 @@
 //! One connection to a server, moved on by whoever waits for its answer.
 //!
 //! Owns: the exchange of one message for one answer, in HTTP/1.1, and whether another may follow. It has no task of its own: what
-//! comes wakes the request that waits for it and nothing else, and what a client does not take stays with the server. While a
-//! connection is idle nobody looks at it: that it was closed, or that something came unasked, is found when it is used next,
-//! before anything is sent.
+//! comes wakes the request that waits for it and nothing else, and what a client does not take stays with the server. An idle
+//! connection wakes nobody: that it was closed, or that something came unasked, is found when it is used next, before anything is
+//! sent, or when the pool looks at all of them.
 //! This is not hyper's client: that one hands each message through a channel to a task that hands the answer back through
 //! another, which cost more than all else that is done for a request. It also follows lengths that are to be refused here.
 

@@ -1,7 +1,7 @@
 //! Connections to one server, kept while they are idle.
 //!
 //! Owns: which connection a request goes on. The connection used last comes first, so that the others can age and be
-//! closed. The lock is held to push or pop, never across an await.
+//! closed. The lock is held to push, to pop or to look whether they are open, never across an await.
 //! Tells apart what failed before anything was sent, on a kept connection before a byte came back (the server had
 //! closed it, most likely), and in any other way: only the first two may be tried again.
 
@@ -110,7 +110,7 @@ impl Pool {
         if idle.len() < most {
             idle.push_back((link, now));
         }
-        // One in, one out: nobody looks at those that are not used but here.
+        // One in, one out: while some are used often, the others need not wait for the next sweep.
         let old = idle.pop_front_if(|(_, since)| now.duration_since(*since) >= KEEP);
         drop(idle);
         drop(old);
@@ -120,6 +120,21 @@ impl Pool {
     pub(super) fn forget(&self) {
         let idle = std::mem::take(&mut *self.lock());
         drop(idle);
+    }
+
+    /// Closes what has been idle for too long, and what its server has closed: while nobody asks, nobody else looks at them.
+    pub(super) fn sweep(&self) {
+        let mut idle = self.lock();
+        let mut closed = Vec::new();
+        for (mut link, since) in std::mem::take(&mut *idle) {
+            if since.elapsed() >= KEEP || !link.is_open() {
+                closed.push(link);
+            } else {
+                idle.push_back((link, since));
+            }
+        }
+        drop(idle);
+        drop(closed);
     }
 
     /// Whether a connection was made under what is believed now.
@@ -229,5 +244,21 @@ mod tests {
         drop(gone);
         assert!(pool.take().is_some());
         assert!(pool.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_old_or_closed_by_its_server_goes_though_nobody_asks() {
+        let pool = pool();
+        let ((old, _far), (used, _other), (last, gone)) = (link(), link(), link());
+        let before = Instant::now().checked_sub(KEEP).unwrap();
+        pool.lock().push_back((old, before));
+        pool.lock().push_back((used, Instant::now()));
+        pool.lock().push_back((last, Instant::now()));
+        pool.sweep();
+        assert_eq!(pool.lock().len(), 2);
+        drop(gone);
+        pool.sweep();
+        assert_eq!(pool.lock().len(), 1);
+        assert!(pool.take().is_some());
     }
 }

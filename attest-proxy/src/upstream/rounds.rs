@@ -26,14 +26,30 @@ use super::{
 
 /// How long a server may take for all that it is asked in a round.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often connections are looked at that nobody uses.
+const SWEEP: Duration = Duration::from_secs(10);
 /// The most addresses of one name.
 const MAX_ADDRESSES: usize = 64;
 /// The longest answer to `/api/version`, in bytes.
 const MAX_VERSION: usize = 4096;
 
 impl Upstream {
-    /// Asks every server again and again; does not end. One server alone is not asked: there is nothing to choose.
+    /// Asks every server again and again, and closes connections that nobody uses; does not end. One server alone is not asked: there
+    /// is nothing to choose.
     pub async fn watch(&self) {
+        tokio::join!(self.rounds(), self.sweep());
+    }
+
+    async fn sweep(&self) {
+        loop {
+            sleep(SWEEP).await;
+            for server in self.gate.servers() {
+                server.pool.sweep();
+            }
+        }
+    }
+
+    async fn rounds(&self) {
         loop {
             let every = self.tuned.load().poll;
             let Some(every) = every else {
