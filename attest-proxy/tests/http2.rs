@@ -28,9 +28,9 @@ use common::{
     },
     psk,
 };
-use corpus::downgrade::{and, chat, version, without};
-use testkit::upstream::{Reply, Upstream};
-use tokio::time::sleep;
+use corpus::downgrade::{and, chat, version, with, without};
+use testkit::upstream::{Reply, Step, Upstream};
+use tokio::time::{sleep, timeout};
 
 /// A whole request.
 fn request(stream: u32, all: &[(String, String)], body: &str) -> Vec<u8> {
@@ -43,6 +43,25 @@ fn request(stream: u32, all: &[(String, String)], body: &str) -> Vec<u8> {
     }
     out.extend(frame(DATA, END_STREAM, stream, b""));
     out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_head_ends_with_its_head() {
+    // Its body is what GET would get, and does not come.
+    let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 17\r\n\r\n";
+    let rig = Rig::with(
+        Upstream::start(|_| Reply::raw(vec![Step::Bytes(head.to_vec())])),
+        "",
+    )
+    .await;
+    let mut connection = Connection::open(rig.address, &[]).await;
+    for stream in [1, 3] {
+        let all = with(with(version(), ":method", "HEAD"), ":path", "/");
+        connection.send(&request(stream, &all, "")).await;
+        let outcome = timeout(Duration::from_secs(20), connection.outcome(stream));
+        assert_eq!(outcome.await.unwrap(), Outcome::Answer(String::new()));
+    }
+    assert_eq!(rig.upstream.connections(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
