@@ -29,7 +29,7 @@ use super::{
 };
 
 /// What is read at one time: at first, and at most, in bytes.
-const ROOM: usize = 8 << 10;
+const ROOM: usize = 4 << 10;
 const MAX_ROOM: usize = 128 << 10;
 
 /// Why an answer did not come, or not to its end.
