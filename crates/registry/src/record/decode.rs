@@ -1,6 +1,6 @@
 //! From bytes to a record, and back.
 //!
-//! Owns: the order of the questions. Version first, so that a newer record is called newer and not malformed.
+//! Owns: which answer comes first where several would do: a newer record is called newer and not malformed.
 
 use domain::DeviceId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, de::Error as _};
@@ -79,12 +79,11 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable>
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err(Unreadable::malformed("it is not a JSON object"));
     }
-    if let Ok(Versioned { version }) = serde_json::from_slice(bytes)
-        && version != Version1::NUMBER
-    {
-        return Err(Unreadable::Version(version));
-    }
-    serde_json::from_slice(bytes).map_err(|e| Unreadable::malformed(&e.to_string()))
+    // What is understood wholly has version 1; only of the rest must be asked whether it is newer.
+    serde_json::from_slice(bytes).map_err(|e| match serde_json::from_slice(bytes) {
+        Ok(Versioned { version }) if version != Version1::NUMBER => Unreadable::Version(version),
+        _ => Unreadable::malformed(&e.to_string()),
+    })
 }
 
 /// Writes a record, if it is one that [`decode`] reads: nothing is stored that its readers would refuse.
