@@ -99,7 +99,7 @@ impl Body {
     #[must_use]
     pub fn accounted(mut self, mut account: Box<Account>) -> Self {
         if self.is_end_stream() {
-            account.completed();
+            account.completed(false);
         }
         self.account = Some(account);
         self
@@ -128,14 +128,18 @@ impl HttpBody for Body {
         let Some(mut account) = this.account.take() else {
             return polled;
         };
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
+        let sent = match &polled {
+            Poll::Ready(Some(Ok(frame))) => frame.data_ref(),
+            _ => None,
+        };
+        if let Some(data) = sent {
             account.sent(data);
         }
         match this.kind.broken() {
             Some(refusal) => account.broke(refusal),
-            None if matches!(polled, Poll::Ready(None)) || this.is_end_stream() => account.completed(),
+            None if matches!(polled, Poll::Ready(None)) || this.is_end_stream() => {
+                account.completed(sent.is_some());
+            }
             None => {}
         }
         this.account = Some(account);

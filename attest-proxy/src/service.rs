@@ -136,7 +136,7 @@ impl Proxy {
             attest::after_others().await;
         }
         let decided = self.decide(&head);
-        account.spend(account.started);
+        let then = account.spend(account.started);
         let mut admit = decided?;
         account.head_admitted(&admit);
         if matches!(admit.to, Grant::Challenge) {
@@ -161,7 +161,7 @@ impl Proxy {
             .map_err(|e| Refused::of(e.refusal(), (&admit.psk, &admit.device), e))?;
         let body = &received.bytes;
         // A body that broke the framing is known by now. And while it came, the registry may have changed.
-        let begun = Instant::now();
+        let begun = if received.waited { Instant::now() } else { then };
         framed(conn)?;
         if received.waited && !self.is_current(&admit) {
             admit = self.decide(&head)?;

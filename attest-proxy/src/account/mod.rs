@@ -70,6 +70,8 @@ pub struct Account {
     /// Whether the decision is in the audit log.
     audited: bool,
     pub(crate) first: Option<Duration>,
+    /// When the last byte was sent, where no more was sent than what the clock was read for: most answers.
+    ended: Option<Duration>,
     pub(crate) bytes: u64,
     pub(crate) tokens: Option<(u64, u64)>,
     tally: Option<Arc<Tally>>,
@@ -102,9 +104,11 @@ impl Account {
         }
     }
 
-    /// Time that went into deciding, since `begun`.
-    pub fn spend(&mut self, begun: Instant) {
-        self.spent = self.spent.saturating_add(begun.elapsed());
+    /// Time that went into deciding, since `begun` and until now, which is given.
+    pub fn spend(&mut self, begun: Instant) -> Instant {
+        let now = Instant::now();
+        self.spent = self.spent.saturating_add(now.saturating_duration_since(begun));
+        now
     }
 
     /// The head was admitted; the body may still be refused.
@@ -222,7 +226,11 @@ impl Account {
 
     /// Bytes of the answer go to the client.
     pub fn sent(&mut self, bytes: &Bytes) {
-        self.first.get_or_insert_with(|| self.started.elapsed());
+        self.ended = None;
+        if self.first.is_none() {
+            self.first = Some(self.started.elapsed());
+            self.ended = self.first;
+        }
         self.bytes = self
             .bytes
             .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
@@ -231,9 +239,12 @@ impl Account {
         }
     }
 
-    /// The answer's last byte went to the client.
-    pub const fn completed(&mut self) {
+    /// The answer's last byte went to the client; `just`: with what was sent just now.
+    pub const fn completed(&mut self, just: bool) {
         self.complete = true;
+        if !just {
+            self.ended = None;
+        }
     }
 
     /// The answer broke off for this reason.

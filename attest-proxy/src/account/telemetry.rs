@@ -90,6 +90,7 @@ impl Telemetry {
             end_place: None,
             audited: false,
             first: None,
+            ended: None,
             bytes: 0,
             tokens: None,
             tally: None,

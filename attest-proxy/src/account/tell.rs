@@ -59,7 +59,10 @@ impl Account {
         self.tokens = self.tally.as_ref().and_then(|tally| tally.get());
         let end_place = self.end_place.take();
         self.audit_decision();
-        let (took, at) = (self.started.elapsed(), self.told.clock.moment());
+        // An answer that was not completed ends now, whenever something was sent.
+        let ended = self.ended.filter(|_| self.complete);
+        let took = ended.unwrap_or_else(|| self.started.elapsed());
+        let at = self.told.clock.moment();
         if let (Some(audit), Some(place)) = (&self.told.audit, end_place) {
             let end = audit::End {
                 request: self.number(),
