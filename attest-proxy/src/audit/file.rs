@@ -142,8 +142,9 @@ impl AuditFile {
 
     /// Ends this program's part.
     pub(super) fn end(&mut self, at: Moment, keys: &StorageKeys) -> io::Result<()> {
-        self.write(|chain, out| chain.line(out, keys, |out| event::write_close(out, at)))?;
-        self.sync()
+        let closed = self.write(|chain, out| chain.line(out, keys, |out| event::write_close(out, at)));
+        // A disk too full for this line still owes us those before it.
+        self.sync().and(closed)
     }
 
     /// Appends all of it or nothing; `lost` lines were not kept before. A line is what comes after its number.

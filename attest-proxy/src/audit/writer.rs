@@ -131,17 +131,12 @@ impl Writer {
             self.stuck = None;
             dirty.get_or_insert_with(Instant::now);
             if self.file.len() >= self.max_size {
+                // Who waits for a line in this file learns nothing from the next one.
+                self.sync_each(batch, dirty);
                 self.rotate();
             }
         }
-        if matches!(self.fsync, Fsync::Each)
-            && dirty.take().is_some()
-            && let Err(error) = self.file.sync()
-        {
-            // Who waits is told by the end of the wait.
-            self.shared.failed(&error);
-            batch.heap.waiting.clear();
-        }
+        self.sync_each(batch, dirty);
         for waiter in batch.heap.waiting.drain(..) {
             // Nobody waits any more: the client has left.
             let _ = waiter.send(());
@@ -153,6 +148,18 @@ impl Writer {
                 self.shared.failed(&error);
             }
             *dirty = None;
+        }
+    }
+
+    /// Makes durable what was written, where somebody waits for that.
+    fn sync_each(&self, batch: &mut Batch, dirty: &mut Option<Instant>) {
+        if matches!(self.fsync, Fsync::Each)
+            && dirty.take().is_some()
+            && let Err(error) = self.file.sync()
+        {
+            // Who waits is told by the end of the wait.
+            self.shared.failed(&error);
+            batch.heap.waiting.clear();
         }
     }
 
