@@ -17,7 +17,7 @@ use std::time::Duration;
 use common::{
     CHAT, Rig,
     client::{Answer, Connection, request},
-    psk, session_key, signed,
+    http2, psk, session_key, signed,
 };
 use protocol::headers;
 use registry::DeviceState;
@@ -121,6 +121,55 @@ async fn a_suspended_devices_running_streams_end() {
         assert_eq!(running.chunk().await.unwrap(), b"");
         assert_eq!(rig.proxy.upstream.in_flight(), 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_devices_streams_of_http2_end_each() {
+    let gate = Gate::closed();
+    let reply = Reply::stream(200, "application/x-ndjson")
+        .chunk("one\n")
+        .wait(&gate);
+    let rig = Rig::with(Upstream::start(move |_| reply.clone()), "").await;
+    let mut running = http2::Connection::open(rig.address, &[]).await;
+    let length = CHAT.len().to_string();
+    let mut head = http2::fields(&[
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "proxy"),
+        (":path", "/api/chat"),
+        ("content-length", &length),
+    ]);
+    head.extend(psk("plain"));
+    for stream in [1, 3] {
+        let mut request = http2::frame(http2::HEADERS, http2::END_HEADERS, stream, &http2::block(&head));
+        request.extend(http2::frame(
+            http2::DATA,
+            http2::END_STREAM,
+            stream,
+            CHAT.as_bytes(),
+        ));
+        running.send(&request).await;
+    }
+    let mut begun = 0;
+    while begun < 2 {
+        let frame = running.next().await.expect("two answers");
+        begun += usize::from(frame.kind == http2::DATA);
+    }
+    rig.edit("plain", |d| d.state = DeviceState::Suspended).await;
+    // In whichever order they end.
+    let mut ended = Vec::new();
+    let mut said = String::new();
+    while ended.len() < 2 {
+        let frame = running.next().await.expect("both end");
+        if frame.kind == http2::DATA {
+            said.push_str(&String::from_utf8(frame.payload).unwrap());
+            if frame.flags & http2::END_STREAM != 0 {
+                ended.push(frame.stream);
+            }
+        }
+    }
+    assert_eq!(said.matches("psk-unknown").count(), 2, "{said}");
+    assert_eq!(rig.proxy.upstream.in_flight(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncWriteExt as _, duplex};
+use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::*;
 
@@ -35,9 +35,35 @@ fn order(message: &Message) -> Order<'_> {
 /// What we make of it, and whether the connection rests.
 async fn ours(came: &[u8]) -> Option<(Whole, bool)> {
     let (near, mut far) = duplex(1 << 16);
-    let mut link = Link::new(near, None);
     far.write_all(came).await.unwrap();
     far.shutdown().await.unwrap();
+    read(near).await
+}
+
+/// The same, when it comes in pieces of so many bytes.
+async fn cut(came: &[u8], size: usize) -> Option<(Whole, bool)> {
+    let (near, far) = duplex(size);
+    let (mut asked, mut answers) = tokio::io::split(far);
+    let server = async {
+        // It may be refused before it ends.
+        let _ = answers.write_all(came).await;
+        let _ = answers.shutdown().await;
+        std::future::pending::<()>().await;
+    };
+    let asked = async {
+        let mut room = [0; 64];
+        while asked.read(&mut room).await.is_ok_and(|len| len > 0) {}
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        read = read(near) => read,
+        () = server => None,
+        () = asked => None,
+    }
+}
+
+async fn read(near: DuplexStream) -> Option<(Whole, bool)> {
+    let mut link = Link::new(near, None);
     let message = Message::get("/", &HeaderValue::from_static("a"));
     let head = link.ask(order(&message)).await.ok()?;
     let mut body = BytesMut::new();
@@ -103,6 +129,23 @@ async fn what_passes_is_what_hyper_reads() {
         passed > 1000 && refused > 1000,
         "{passed} passed, {refused} were refused"
     );
+}
+
+#[tokio::test]
+async fn however_an_answer_is_cut_the_same_is_read() {
+    for answer in ANSWERS {
+        let bytes = answer.as_bytes();
+        for at in 0..bytes.len() {
+            for evil in EVIL {
+                let came = [&bytes[..at], &[evil], &bytes[at..]].concat();
+                let whole = ours(&came).await.map(|(whole, _)| whole);
+                for size in [1, 5] {
+                    let cut = cut(&came, size).await.map(|(whole, _)| whole);
+                    assert_eq!(cut, whole, "{:?} by {size}", String::from_utf8_lossy(&came));
+                }
+            }
+        }
+    }
 }
 
 #[tokio::test]
