@@ -41,7 +41,7 @@ pub(crate) fn fixed() -> SocketAddr {
         let mut connections: Vec<Option<Connection>> = Vec::new();
         let mut events = Events::with_capacity(256);
         loop {
-            poll.poll(&mut events, None).unwrap();
+            wait(&mut poll, &mut events, None);
             for event in &events {
                 let Some(at) = event.token().0.checked_sub(1) else {
                     accept(&listener, &registry, &mut connections);
@@ -54,6 +54,13 @@ pub(crate) fn fixed() -> SocketAddr {
         }
     });
     address
+}
+
+/// Waits for events; a signal ends no measurement.
+pub(crate) fn wait(poll: &mut Poll, events: &mut Events, most: Option<Duration>) {
+    while let Err(error) = poll.poll(events, most) {
+        assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
+    }
 }
 
 fn accept(listener: &TcpListener, registry: &mio::Registry, connections: &mut Vec<Option<Connection>>) {

@@ -115,7 +115,7 @@ pub(crate) fn run(
     let mut before = 0;
     let mut counting = false;
     'turn: loop {
-        poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+        crate::backend::wait(&mut poll, &mut events, Some(Duration::from_secs(10)));
         assert!(!events.is_empty(), "{name} says nothing");
         for event in &events {
             let connection = &mut connections[event.token().0];
