@@ -21,6 +21,8 @@ pub(crate) const QUESTION: &str = "Which platform does the train to Bern leave f
 /// "At once", on two cores that run a dozen processes: a watch, or SQLite's poll, not a cache that runs out.
 const AT_ONCE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(60);
+/// After how long without a line a log is taken to have all of them.
+const QUIET: Duration = Duration::from_millis(250);
 
 /// Where the registry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +123,7 @@ impl Line {
 
     /// What the proxy has logged.
     pub(crate) fn proxy_log(&self) -> String {
-        fs::read_to_string(self.path("attest-proxy.log")).unwrap()
+        settled(&self.path("attest-proxy.log"))
     }
 
     /// Starts one more proxy on the same registry and model, with more lines of configuration; relative paths are from the
@@ -141,7 +143,7 @@ impl Line {
 
     /// What a proxy started by `spawn_proxy` has logged.
     pub(crate) fn proxy_log_of(&self, name: &str) -> String {
-        fs::read_to_string(self.path(&format!("{name}.log"))).unwrap()
+        settled(&self.path(&format!("{name}.log")))
     }
 
     /// Waits, as long as "at once" may take, until something is so.
@@ -375,6 +377,19 @@ pub(crate) fn program(name: &str) -> Command {
     let path = programs().join(name);
     assert!(path.is_file(), "{} is not built", path.display());
     Command::new(path)
+}
+
+/// A log to which nothing was added for a while: the program writes what came within some milliseconds at once.
+fn settled(log: &Path) -> String {
+    let mut before = None;
+    loop {
+        let now = fs::read_to_string(log).unwrap();
+        if before.as_deref() == Some(&*now) {
+            return now;
+        }
+        before = Some(now);
+        std::thread::sleep(QUIET);
+    }
 }
 
 /// The folder with our programs, as they are now.
