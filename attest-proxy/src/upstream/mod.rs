@@ -2,7 +2,8 @@
 //!
 //! Owns: the servers and the queue in front of them ([`gate`]), one retry, deadlines, and the judgement of an answer's
 //! head. Everything that decides is pure and apart: [`queue`] (who is next), [`pick`] (which server), [`health`] (which
-//! servers are asked), [`form`] (how a broken answer ends), [`merge`] (lists). [`rounds`] asks the servers how they are.
+//! servers are asked), [`answer`] and [`rest`] (where an answer's head and body end), [`form`] (how a broken answer ends), [`merge`]
+//! (lists). [`link`] is one connection, [`rounds`] asks the servers how they are.
 //! Refuses: to send a request a second time once a byte of an answer came, to send one a third time, and to send again
 //! what a server may be working on.
 //! Dropping the answer, or the future that waits for it, gives up the place in the queue or closes the connection: the

@@ -58,8 +58,9 @@ impl Pool {
         while let Some(mut link) = self.take() {
             match link.ask(order).await {
                 Ok(head) => return Ok((head, link)),
+                Err(LinkError::Late) => return Err(failed(LinkError::Late)),
                 Err(_) if link.is_untouched() => {}
-                // Closed before it was asked, most likely; what is late, or says something, is not.
+                // Closed before it was asked, most likely; what says something is not.
                 Err(error @ (LinkError::Io(_) | LinkError::Ended)) if !link.has_heard() => {
                     return Err(UpstreamError::Stale(error));
                 }
