@@ -134,8 +134,8 @@ impl<'de> Walk<'de, '_> {
         Ok(text)
     }
 
-    #[cold]
     /// What was read since `start` is written as a string with this in it.
+    #[cold]
     fn instead(&mut self, start: usize, says: &str) -> Result<(), BodyError> {
         let ours = serde_json::to_string(says).map_err(|e| BodyError::Json(e.to_string()))?;
         self.written.instead(start, self.reader.at(), ours.as_bytes());
