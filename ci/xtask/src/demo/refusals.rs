@@ -2,7 +2,9 @@
 //!
 //! Owns: the four cases. For each it shows what the stranger was told and what the operator reads in the proxy's log.
 
+use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
@@ -12,6 +14,9 @@ use crate::demo::report::{Report, Style};
 use crate::demo::tools::{Programs, run, succeed};
 use crate::demo::yard::Yard;
 use crate::demo::{DemoError, QUESTION};
+
+/// How long a line may take to reach the log.
+const SOON: Duration = Duration::from_secs(2);
 
 /// One way not to get in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,21 +96,32 @@ pub(crate) fn all(
             report.styled(style, &refused.code)
         ));
         report.line(&format!("     they read:    {}", refused.told));
-        let after = std::fs::read_to_string(&log).unwrap_or_default();
-        for line in after
-            .get(before..)
-            .unwrap_or_default()
-            .lines()
-            .filter(|line| line.contains(case.expected()))
-        {
+        for line in lines(&log, before, case.expected()) {
             report.line(&format!(
                 "     operator log: {}",
-                report.styled(Style::Faint, line)
+                report.styled(Style::Faint, &line)
             ));
         }
         outcomes.push((case, refused.code));
     }
     Ok(outcomes)
+}
+
+/// What came to a log with this code in it, since it was so long. Lines reach it some milliseconds after the answer they are about.
+fn lines(log: &Path, before: usize, code: &str) -> Vec<String> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let new = text.get(before..).unwrap_or_default().lines();
+        let found: Vec<_> = new
+            .filter(|line| line.contains(code))
+            .map(str::to_owned)
+            .collect();
+        if !found.is_empty() || Instant::now() > deadline {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 struct Refused {
